@@ -1,0 +1,44 @@
+# Every target sets up .venv by itself on first use; after that the set-up costs nothing.
+#   make PYTHON=python3.12 check     another interpreter for the set-up
+#   make WORKERS=2 test              tests on two processes
+#   make PYTEST_OPTIONS='-k wire' test
+# BRAINUNET_REAL_CASES, when set, names a folder of real cases and reaches the tests through the environment.
+
+PYTHON ?= python3
+WORKERS ?=
+PYTEST_OPTIONS ?=
+DEMO_OPTIONS ?= --phantom --sites 3
+
+BIN := .venv/bin
+READY := .venv/.ready
+PYTEST := $(BIN)/pytest $(if $(WORKERS),-n $(WORKERS)) $(PYTEST_OPTIONS)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check test lint clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY) ## a small federation on made-up cases, results in out/demo
+	$(BIN)/brainunet-simulate $(DEMO_OPTIONS) --out out/demo
+
+check: lint ## format, lint, types, import contracts, fast tests (about a minute)
+	$(PYTEST) -m "not slow"
+
+test: lint ## everything: what check runs, and the slow tests
+	$(PYTEST)
+
+lint: $(READY)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean: ## remove caches, builds and out/demo (.venv stays; rm -rf .venv to start afresh)
+	rm -rf out/demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is written last, so that a set-up that failed is tried again.
+$(READY): pyproject.toml constraints.txt
+	@bash deploy/set-up-venv.sh "$(PYTHON)"
+	@touch $@

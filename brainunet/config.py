@@ -1,0 +1,191 @@
+"""The typed configuration tree, and how a file and ``--set`` overrides become one.
+
+Order: defaults, then the file, then ``--set a.b=value``. Unknown keys are errors that name the nearest known one, and all
+problems are listed at once. The shared part (:class:`ModelConfig`, :class:`PreprocessConfig`, :class:`TrainConfig`) travels
+inside each task, so that a hospital never edits it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from brainunet.errors import ConfigError
+from brainunet.labels import DEFAULT_MODALITIES, LABELS, Modality
+
+Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
+Positive = Annotated[FiniteFloat, Field(gt=0)]
+NonNegative = Annotated[FiniteFloat, Field(ge=0)]
+PatchSide = Annotated[int, Field(ge=16, le=256, multiple_of=8)]
+
+
+class Settings(BaseModel):
+    """A frozen group of settings; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelConfig(Settings):
+    """Which network: enough to build it and to know what it eats."""
+
+    preset: str = "brainunet"
+    norm: Literal["group", "batch", "instance"] = "group"
+    modalities: Annotated[tuple[Modality, ...], Field(min_length=1)] = DEFAULT_MODALITIES
+
+
+class PreprocessConfig(Settings):
+    """How raw intensities become the network's input (see ``brainunet.data.preprocess``)."""
+
+    clip_percentiles: tuple[Annotated[float, Field(ge=0, lt=50)], Annotated[float, Field(gt=50, le=100)]] = (0.5, 99.5)
+    crop_margin_voxels: Annotated[int, Field(ge=0, le=64)] = 4
+
+
+class LossConfig(Settings):
+    """A line of ``brainunet.losses.LOSSES`` and its numbers; ``weights`` one per label, background first."""
+
+    name: str = "tversky+cross_entropy"
+    alpha: NonNegative = 0.3
+    beta: NonNegative = 0.7
+    weights: Annotated[tuple[NonNegative, ...], Field(min_length=len(LABELS), max_length=len(LABELS))] | None = None
+    smooth_voxels: Positive = 1.0
+    cross_entropy_share: Probability = 0.5
+
+
+class AugmentConfig(Settings):
+    """Random changes to a training patch; each probability 0 switches one off."""
+
+    flip_probability: Probability = 0.5
+    scale_probability: Probability = 0.3
+    scale_range: tuple[Positive, Positive] = (0.85, 1.15)
+    gamma_probability: Probability = 0.3
+    log_gamma_range: tuple[FiniteFloat, FiniteFloat] = (-0.3, 0.3)
+
+    @model_validator(mode="after")
+    def _ranges_ascend(self) -> AugmentConfig:
+        for name in ("scale_range", "log_gamma_range"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} goes from {low} down to {high}: write the smaller number first")
+        return self
+
+
+class TrainConfig(Settings):
+    """Local work of one round, counted in optimizer steps so that every site does the same amount."""
+
+    steps: Annotated[int, Field(ge=1)] = 20
+    batch_size: Annotated[int, Field(ge=1, le=64)] = 1
+    patch: tuple[PatchSide, PatchSide, PatchSide] = (64, 64, 64)
+    foreground_probability: Probability = 0.67
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    learning_rate: Positive = 1e-3
+    weight_decay: NonNegative = 1e-4
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    gradient_clip: Positive = 1.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    loss: LossConfig = LossConfig()
+    augment: AugmentConfig = AugmentConfig()
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load(kind: type[S], path: Path | None = None, overrides: Iterable[str] = (), base: Mapping[str, Any] | None = None) -> S:
+    """Settings of ``kind`` from defaults, ``base``, a TOML file and ``key.sub=value`` overrides, later ones winning.
+
+    >>> load(TrainConfig, overrides=["learning_rate=1e-4", "loss.name=tversky"]).loss.name
+    'tversky'
+    >>> load(TrainConfig, overrides=["learnig_rate=1e-4"])
+    Traceback (most recent call last):
+    brainunet.errors.ConfigError: settings: learnig_rate is not a known setting (did you mean learning_rate?).
+
+    Raises:
+        ConfigError: unreadable file, or every problem of the settings in one message.
+    """
+    values: dict[str, Any] = dict(base or {})
+    if path is not None:
+        _merge(values, _read_toml(path))
+    for override in overrides:
+        _merge(values, _parse_override(override))
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(_explain(kind, detail) for detail in error.errors())
+        raise ConfigError(path if path is not None else "settings", found=problems) from None
+
+
+def sha256_of(settings: Settings) -> str:
+    """Digest of the resolved settings: equal exactly when every value is equal."""
+    canonical = json.dumps(settings.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint to append to "not known": the closest name, else all of them.
+
+    >>> nearest("brainunet-lit", ["brainunet", "brainunet-lite"])
+    'did you mean brainunet-lite?'
+    """
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]}?" if close else "known: " + ", ".join(names)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "bytes that are not UTF-8"
+        raise ConfigError(path, found=str(reason), expected="a readable TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(path, found=f"TOML that does not parse ({error})", expected="key = value lines") from None
+
+
+def _parse_override(override: str) -> dict[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError("--set", found=override, expected="key.sub=value, such as train.learning_rate=1e-4")
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a bare word is a string: --set loss.name=tversky
+    for part in reversed(key.strip().split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _merge(into: dict[str, Any], update: Mapping[str, Any]) -> None:
+    for key, value in update.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), Mapping):
+            inner = dict(into[key])
+            _merge(inner, value)
+            into[key] = inner
+        else:
+            into[key] = value
+
+
+def _explain(kind: type[Settings], detail: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        known = _fields_at(kind, detail["loc"][:-1])
+        return f"{where} is not a known setting ({nearest(str(detail['loc'][-1]), known)})"
+    reason = detail["msg"].removeprefix("Value error, ")
+    return f"{where}: {reason[0].lower()}{reason[1:]} (found {detail['input']!r})" if where else reason
+
+
+def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    for part in location:
+        field = kind.model_fields.get(str(part))
+        inner = field.annotation if field is not None else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        kind = inner
+    return list(kind.model_fields)

@@ -1,0 +1,1 @@
+"""From a folder of NIfTI files to arrays a network can eat: find, read, check, preprocess, split, sample."""

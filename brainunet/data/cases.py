@@ -1,0 +1,174 @@
+"""Finding cases in a folder by their file names, whatever the layout of folders around them.
+
+Known names: BraTS 2021 (``BraTS2021_00059_t1ce.nii.gz``), BraTS 2023+ and BraTS-Africa (``BraTS-SSA-00002-000-t1c.nii.gz``,
+also in TCIA's ``95_Glioma/...`` layout), and any ``<case>-<modality>`` or ``<case>_<modality>`` in any letter case when the
+convention is given.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainunet.config import nearest
+from brainunet.errors import DataError, MissingModality, UnsupportedConvention
+from brainunet.labels import (
+    DEFAULT_MODALITIES,
+    MODALITY_ALIASES,
+    REFUSED_CONVENTIONS,
+    SEGMENTATION_ALIASES,
+    Convention,
+    Modality,
+)
+from brainunet.records import Case, Problem
+
+_FILE = re.compile(r"^(?P<case>.+?)[-_](?P<kind>[A-Za-z0-9]+)\.nii(?:\.gz)?$", re.IGNORECASE)
+_DECATHLON = re.compile(r"^BRATS_\d{3}\.nii(?:\.gz)?$")
+_NAMES: Sequence[tuple[re.Pattern[str], Convention | str]] = (
+    (re.compile(r"^BraTS-GLI-\d{5}-1\d\d$", re.IGNORECASE), "brats2024"),  # 2024's time points count from 100
+    (re.compile(r"^BraTS-[A-Z]+-\d{5}-\d{3}$", re.IGNORECASE), Convention.BRATS2023),
+    (re.compile(r"^BraTS(2021|20_Training|19)_.+$", re.IGNORECASE), Convention.BRATS2021),
+)
+
+
+@dataclass(frozen=True)
+class FoundCases:
+    """Cases in order of their id, and what was left out with the reason."""
+
+    cases: tuple[Case, ...]
+    problems: tuple[Problem, ...]
+
+
+def parse_convention(name: str | None) -> Convention | None:
+    """The convention a person asked for by name; None leaves it to the file names.
+
+    Raises:
+        UnsupportedConvention: unknown, or known and refused with the reason.
+    """
+    if name is None:
+        return None
+    if reason := REFUSED_CONVENTIONS.get(name.lower()):
+        raise UnsupportedConvention("--convention", found=name, remedy=reason)
+    try:
+        return Convention(name.lower())
+    except ValueError:
+        raise UnsupportedConvention("--convention", found=name, expected=nearest(name, list(Convention))) from None
+
+
+def convention_of(case_id: str) -> Convention | None:
+    """The convention told by a case's name; None if the name tells nothing.
+
+    >>> convention_of("BraTS2021_00059"), convention_of("BraTS-SSA-00002-000"), convention_of("patient7")
+    (<Convention.BRATS2021: 'brats2021'>, <Convention.BRATS2023: 'brats2023'>, None)
+
+    Raises:
+        UnsupportedConvention: a data set whose labels mean something else.
+    """
+    for pattern, convention in _NAMES:
+        if pattern.match(case_id):
+            if isinstance(convention, Convention):
+                return convention
+            raise UnsupportedConvention(case_id, found=convention, remedy=REFUSED_CONVENTIONS[convention])
+    return None
+
+
+def find_cases(
+    root: Path,
+    *,
+    modalities: Sequence[Modality] = DEFAULT_MODALITIES,
+    convention: Convention | None = None,
+    need_label: bool = True,
+) -> FoundCases:
+    """All cases below ``root``; a case that can't be used is a :class:`Problem`, and the others go on.
+
+    Only the configured modalities are required; others that are present are listed with the case all the same.
+
+    Raises:
+        DataError: ``root`` is no folder or can't be read, or nothing in it is named like a case.
+    """
+    files, problems = _files_by_case(root)
+    cases: list[Case] = []
+    for case_id, kinds in sorted(files.items()):
+        try:
+            cases.append(_case(case_id, kinds, modalities, convention, need_label))
+        except DataError as error:
+            problems.append(Problem(case_id, str(error)))
+    if not cases and not problems:
+        raise DataError(
+            root,
+            found="no file named like a case",
+            expected="files such as BraTS-SSA-00002-000-t1c.nii.gz or BraTS2021_00059_t1ce.nii.gz",
+            remedy="point to the folder that holds the cases",
+        )
+    return FoundCases(tuple(cases), tuple(problems))
+
+
+def _files_by_case(root: Path) -> tuple[dict[str, dict[str, list[Path]]], list[Problem]]:
+    problems: list[Problem] = []
+
+    def unreadable(error: OSError) -> None:
+        if error.filename == str(root):
+            raise DataError(
+                root,
+                found=error.strerror or "a folder that can't be read",
+                expected="a folder of cases",
+                remedy="check the name, and that you may read it",
+            )
+        problems.append(Problem(Path(str(error.filename)).name, f"folder skipped: {error.strerror}"))
+
+    files: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for folder, subfolders, names in os.walk(root, onerror=unreadable):
+        subfolders.sort()
+        for name in sorted(names):
+            if _DECATHLON.match(name):
+                problems.append(Problem(name, f"{name}: {REFUSED_CONVENTIONS['decathlon']}."))
+            elif (match := _FILE.match(name)) and not name.startswith("."):
+                files[match["case"]][_kind(match["kind"])].append(Path(folder) / name)
+    return {case: dict(kinds) for case, kinds in files.items() if set(kinds) - {""}}, problems
+
+
+def _kind(text: str) -> str:
+    name = text.lower()
+    if name in SEGMENTATION_ALIASES:
+        return "seg"
+    return MODALITY_ALIASES[name].value if name in MODALITY_ALIASES else ""
+
+
+def _case(
+    case_id: str,
+    kinds: dict[str, list[Path]],
+    modalities: Sequence[Modality],
+    convention: Convention | None,
+    need_label: bool,
+) -> Case:
+    for kind, paths in kinds.items():
+        if kind and len(paths) > 1:
+            names = " and ".join(path.name for path in paths[:2])
+            raise DataError(case_id, found=f"{len(paths)} files for {kind} ({names})", expected="one")
+    missing = [m.value for m in modalities if m.value not in kinds]
+    if need_label and "seg" not in kinds:
+        missing.append("seg")
+    if missing:
+        has = ", ".join(sorted(kind for kind in kinds if kind)) or "none"
+        raise MissingModality(
+            case_id,
+            found=f"no file for {', '.join(missing)} (has {has})",
+            expected="one file for each",
+            remedy="add the file, or choose modalities that every case has",
+        )
+    told = convention_of(case_id)  # also refuses look-alikes, whatever was asked for
+    known = convention or told
+    if known is None and "seg" in kinds:
+        raise UnsupportedConvention(
+            case_id,
+            found="a name that does not tell which numbers its segmentation uses",
+            expected="a BraTS 2021 or BraTS 2023+ name",
+            remedy="say --convention brats2021 (enhancing tumour is 4) or brats2023 (it is 3)",
+        )
+    images = {m: kinds[m.value][0] for m in Modality if m.value in kinds}
+    label = kinds["seg"][0] if "seg" in kinds else None
+    return Case(case_id, images, label, known or Convention.BRATS2023)

@@ -1,0 +1,57 @@
+"""Training and validation cases of a site: decided by a hash of the patient, and kept for good."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Final, Literal
+
+Side = Literal["train", "validation"]
+HELD_OUT = 0.2
+
+# One patient under two names in BraTS 2021.
+SAME_PATIENT: Final[Mapping[str, str]] = MappingProxyType(
+    {"BraTS2021_00758": "BraTS2021_00626", "BraTS2021_00639": "BraTS2021_00557"}
+)
+_VISIT = re.compile(r"^(BraTS-[A-Za-z]+-\d{5})-\d{3}$", re.IGNORECASE)
+
+
+def patient_of(case_id: str) -> str:
+    """The patient of a case: visits share one, and so do the known pairs of BraTS 2021.
+
+    >>> patient_of("BraTS-SSA-00002-001"), patient_of("BraTS2021_00758")
+    ('BraTS-SSA-00002', 'BraTS2021_00626')
+    """
+    match = _VISIT.match(case_id)
+    return match.group(1) if match else SAME_PATIENT.get(case_id, case_id)
+
+
+def hold_out(case_ids: Iterable[str], before: Mapping[str, Side] = MappingProxyType({})) -> dict[str, Side]:
+    """The side of each case: max(1, 20 %) of them, those of lowest hash, are held out for validation.
+
+    A case (and every visit of its patient) keeps the side it had ``before``; new cases fill up what is missing. One patient
+    alone is held out: with nothing to train on, the site only evaluates.
+
+    >>> sides = hold_out([f"case{i}" for i in range(10)])
+    >>> sorted(sides.values()).count("validation")
+    2
+    >>> hold_out([]), hold_out(["alone"])
+    ({}, {'alone': 'validation'})
+    """
+    cases = sorted(set(case_ids))
+    quota = max(1, int(HELD_OUT * len(cases)))
+    sides: dict[str, Side] = {patient_of(case): side for case, side in before.items()}
+    visits: dict[str, int] = {}
+    for case in cases:
+        visits[patient_of(case)] = visits.get(patient_of(case), 0) + 1
+    held = sum(n for patient, n in visits.items() if sides.get(patient) == "validation")
+    for patient in sorted(visits.keys() - sides.keys(), key=_hash):
+        sides[patient] = "validation" if held < quota else "train"
+        held += visits[patient] if sides[patient] == "validation" else 0
+    return {case: sides[patient_of(case)] for case in cases}
+
+
+def _hash(patient: str) -> str:
+    return hashlib.sha256(patient.encode()).hexdigest()

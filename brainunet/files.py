@@ -1,0 +1,37 @@
+"""Whole or not at all: the one place where files get their names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from brainunet.errors import BrainUNetError
+
+
+@contextmanager
+def writing_aside(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path``, flushed and renamed to it when the block ends well, removed when it does not.
+
+    A process killed or a disk filled in the middle leaves the earlier file (or none) under ``path``, never half of one.
+
+    Raises:
+        BrainUNetError: the disk is full or the folder can't be written.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
+        with aside.open("rb") as written:
+            os.fsync(written.fileno())
+        aside.replace(path)
+    except OSError as error:
+        raise BrainUNetError(
+            path,
+            found=f"it can't be written: {error.strerror or error}",
+            remedy="free space on the disk, or choose a folder you may write to",
+        ) from None
+    finally:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)

@@ -1,0 +1,194 @@
+"""The types that cross package borders, all frozen.
+
+Two families, and the difference is the privacy border:
+
+* what stays at its site: :class:`Case`, :class:`Volume`, :class:`CaseScore` are plain dataclasses, and ``brainunet.wire``
+  refuses to pack them;
+* what may travel: :data:`Task` and :data:`Reply` (and what they hold) are strict pydantic records without a field that could
+  carry a path, a case id or an exception's text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig
+from brainunet.labels import Convention, Modality
+from brainunet.weights import Weights
+
+PROTOCOL: Final = 1
+
+Structure: TypeAlias = Literal["ET", "TC", "WT", "NETC", "SNFH"]  # a region, or a label scored alone (ET is both)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One study of one patient on disk; ``label`` is None for a case to segment."""
+
+    case_id: str
+    images: Mapping[Modality, Path]
+    label: Path | None
+    convention: Convention
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a case (or a file) was left out, in words for a person at the site."""
+
+    case_id: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """array (X, Y, Z), its affine (4, 4) from voxel to RAS+ millimetres, and the voxel's sides."""
+
+    array: npt.NDArray[Any]
+    affine: npt.NDArray[np.float64]
+    spacing_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class CaseScoreRow:
+    """One figure of one case; ``value`` None says why in ``reason``."""
+
+    structure: Structure
+    metric: str
+    value: float | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class CaseScore:
+    """The figures of one case. Never crosses the wire."""
+
+    case_id: str
+    rows: tuple[CaseScoreRow, ...]
+
+
+class Record(BaseModel):
+    """Something that may leave a site: strict, frozen, no unknown field, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+Count = Annotated[int, Field(ge=0, le=10_000_000)]
+Seconds = Annotated[FiniteFloat, Field(ge=0)]
+Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+# The values travel beside the header as one flat array (see brainunet.wire), never inside the JSON.
+WeightsField = Annotated[Weights, Field(exclude=True)]
+
+
+class ScoreRow(Record):
+    """One metric over a site's validation cases: mean and median of the ``n`` that have a value, ``missing`` that have none."""
+
+    structure: Structure
+    metric: Annotated[str, Field(max_length=32, pattern=r"^[a-z0-9_]+$")]
+    mean: FiniteFloat | None
+    median: FiniteFloat | None
+    n: Count
+    missing: Count
+
+
+class SiteScore(Record):
+    """A site's figures over its validation cases: no case ids, no minimum or maximum."""
+
+    cases: Count
+    rows: Annotated[tuple[ScoreRow, ...], Field(max_length=256)]
+
+
+class CaseCounts(Record):
+    train: Count
+    validation: Count
+
+
+class PrivacySpend(Record):
+    """What a round of private training has cost."""
+
+    epsilon: Annotated[FiniteFloat, Field(ge=0)]
+    delta: Annotated[FiniteFloat, Field(gt=0, lt=1)]
+    noise_multiplier: Annotated[FiniteFloat, Field(ge=0)]
+    sample_rate: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    steps: Count
+    accountant: Literal["rdp"]
+
+
+class FaultCode(StrEnum):
+    """All that a site says about a failure. The exception's own text stays in the site's log: it can name a patient."""
+
+    NO_USABLE_CASES = "no_usable_cases"
+    TASK_NOT_UNDERSTOOD = "task_not_understood"
+    MODEL_DOES_NOT_FIT = "model_does_not_fit"
+    OUT_OF_MEMORY = "out_of_memory"
+    DISK_FULL = "disk_full"
+    TRAINING_DIVERGED = "training_diverged"
+    INTERNAL = "internal"
+
+
+class Message(Record):
+    """What every task and reply says about itself; ``round`` counts from 1 and names the exchange."""
+
+    protocol: Literal[1] = PROTOCOL
+    run: Name
+    round: Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+class Task(Message):
+    model: ModelConfig
+    preprocess: PreprocessConfig
+    weights: WeightsField
+
+
+class TrainTask(Task):
+    """Score these weights on the validation cases, then train from them."""
+
+    kind: Literal["train_task"] = "train_task"
+    train: TrainConfig
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    proximal_mu: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+
+
+class EvaluateTask(Task):
+    """Only score these weights (the last round's model, or a site that does not train)."""
+
+    kind: Literal["evaluate_task"] = "evaluate_task"
+
+
+class TrainReply(Message):
+    """What training gave: ``score`` belongs to the weights received, ``delta`` and ``loss`` to the training after it."""
+
+    kind: Literal["train_reply"] = "train_reply"
+    delta: WeightsField
+    cases: CaseCounts
+    score: SiteScore
+    loss: FiniteFloat | None
+    seconds: Seconds
+    spend: PrivacySpend | None = None
+    client_version: Annotated[str, Field(max_length=32)]
+
+
+class EvaluateReply(Message):
+    kind: Literal["evaluate_reply"] = "evaluate_reply"
+    cases: CaseCounts
+    score: SiteScore
+    seconds: Seconds
+    client_version: Annotated[str, Field(max_length=32)]
+
+
+class Fault(Message):
+    """The site could not do the task."""
+
+    kind: Literal["fault"] = "fault"
+    code: FaultCode
+
+
+AnyTask: TypeAlias = TrainTask | EvaluateTask
+Reply: TypeAlias = TrainReply | EvaluateReply | Fault

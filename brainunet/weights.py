@@ -1,0 +1,151 @@
+"""Network weights as plain numpy: what travels, what is averaged, what is signed. No torch here."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from brainunet.errors import FederationError
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+Layout: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Named float32 arrays in a fixed order; also a difference of two such (a delta).
+
+    Integer counters of a network (batch norm's number of batches) are no weights: they count local steps and have no mean.
+
+    >>> before = Weights.of({"w": np.array([1.0, 2.0]), "b": np.array(0.5)})
+    >>> after = Weights.of({"w": np.array([1.0, 4.0]), "b": np.array(1.5)})
+    >>> delta = after.minus(before)
+    >>> delta["w"].tolist(), delta.norm()
+    ([0.0, 2.0], 2.23606797749979)
+    >>> before.plus(delta).digest == after.digest
+    True
+    """
+
+    names: tuple[str, ...]
+    arrays: tuple[FloatArray, ...]
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, npt.ArrayLike]) -> Weights:
+        """Weights in the mapping's order; arrays that are float32 already are not copied."""
+        return cls(tuple(arrays), tuple(np.asarray(array, dtype=np.float32) for array in arrays.values()))
+
+    @classmethod
+    def from_flat(cls, layout: Layout, flat: FloatArray) -> Weights:
+        """The inverse of :meth:`flat`; the arrays are views of ``flat`` (N,).
+
+        Raises:
+            FederationError: the layout names an array twice or does not add up to N values.
+        """
+        sizes = [math.prod(shape) for _, shape in layout]
+        names = tuple(name for name, _ in layout)
+        if any(side < 0 for _, shape in layout for side in shape) or sum(sizes) != flat.size or flat.ndim != 1:
+            raise FederationError("weights", found=f"{flat.size} values", expected=f"{sum(sizes)} by their layout")
+        if len(set(names)) != len(names):
+            raise FederationError("weights", found="a name that appears twice", expected="one array for each name")
+        ends = np.cumsum(sizes, dtype=np.int64)
+        parts = (flat[end - size : end] for size, end in zip(sizes, ends, strict=True))
+        return cls(names, tuple(part.reshape(shape) for part, (_, shape) in zip(parts, layout, strict=True)))
+
+    @cached_property
+    def layout(self) -> Layout:
+        return tuple((name, array.shape) for name, array in zip(self.names, self.arrays, strict=True))
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over names, shapes and values, as hex."""
+        sha = hashlib.sha256()
+        for name, array in zip(self.names, self.arrays, strict=True):
+            sha.update(f"{name}{array.shape}".encode())
+            sha.update(np.ascontiguousarray(array).data)
+        return sha.hexdigest()
+
+    def __getitem__(self, name: str) -> FloatArray:
+        return self.arrays[self.names.index(name)]
+
+    def as_dict(self) -> dict[str, FloatArray]:
+        return dict(zip(self.names, self.arrays, strict=True))
+
+    def flat(self) -> FloatArray:
+        """All values in order as one (N,) array; a copy."""
+        if not self.arrays:
+            return np.zeros(0, np.float32)
+        return np.concatenate([array.ravel() for array in self.arrays])
+
+    def plus(self, other: Weights) -> Weights:
+        self._require_layout_of(other)
+        return Weights(self.names, tuple(a + b for a, b in zip(self.arrays, other.arrays, strict=True)))
+
+    def minus(self, other: Weights) -> Weights:
+        self._require_layout_of(other)
+        return Weights(self.names, tuple(a - b for a, b in zip(self.arrays, other.arrays, strict=True)))
+
+    def norm(self) -> float:
+        """Euclidean length of all values taken together; 0.0 of no arrays; NaN or infinite if any value is."""
+        return math.sqrt(sum(float(np.vdot(array.astype(np.float64), array)) for array in self.arrays))
+
+    def is_finite(self) -> bool:
+        return all(bool(np.isfinite(array).all()) for array in self.arrays)
+
+    def _require_layout_of(self, other: Weights) -> None:
+        if self.layout != other.layout:
+            raise FederationError("weights", found="arrays of another layout", expected="the same names and shapes")
+
+
+class WeightedMean:
+    """A weighted mean that takes one set of weights at a time and holds only their running sum, in float64.
+
+    >>> mean = WeightedMean()
+    >>> mean.fold(Weights.of({"w": [1.0]}), weight=1)
+    >>> mean.fold(Weights.of({"w": [4.0]}), weight=2)
+    >>> mean.result()["w"].tolist()
+    [3.0]
+    """
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self._layout: Layout | None = None
+        self._sums: list[npt.NDArray[np.float64]] = []
+
+    def fold(self, weights: Weights, *, weight: float) -> None:
+        """Add one; ``weight`` > 0 is its share before normalising.
+
+        Raises:
+            FederationError: another layout than the first one's, or a weight that is not positive.
+        """
+        if not (weight > 0 and math.isfinite(weight)):
+            raise FederationError("mean of weights", found=f"a share of {weight}", expected="a positive number")
+        if self._layout is None:
+            self._layout = weights.layout
+            self._sums = [np.zeros(shape, np.float64) for _, shape in weights.layout]
+        if weights.layout != self._layout:
+            raise FederationError("mean of weights", found="arrays of another layout", expected="the first one's")
+        for total, array in zip(self._sums, weights.arrays, strict=True):
+            total += np.multiply(array, weight, dtype=np.float64)
+        self.total += weight
+
+    def result(self) -> Weights:
+        """The mean so far.
+
+        Raises:
+            FederationError: nothing was folded in.
+        """
+        if self._layout is None:
+            raise FederationError("mean of weights", found="nothing to average", expected="at least one reply")
+        names = tuple(name for name, _ in self._layout)
+        return Weights(names, tuple((total / self.total).astype(np.float32) for total in self._sums))

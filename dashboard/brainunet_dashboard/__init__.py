@@ -1,0 +1,1 @@
+"""Pages over the store for the people who watch a federation."""

@@ -1,0 +1,1 @@
+"""The coordinating institution: rounds, admission of replies, the store. Needs no torch."""

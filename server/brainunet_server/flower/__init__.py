@@ -1,0 +1,1 @@
+"""The only part of the coordinator that knows Flower."""

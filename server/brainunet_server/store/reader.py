@@ -1,0 +1,87 @@
+"""The dashboard's side of the store: it reads, and can do nothing else.
+
+Lists are sorted here and not by the database, whose order of names depends on its locale.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from sqlalchemy import Select, func, select
+
+from brainunet.config import nearest
+from brainunet.errors import ConfigError
+from brainunet_server.store.opening import WAIT_S, open_for_reading
+from brainunet_server.store.problems import explained, shown
+from brainunet_server.store.rows import Kind, Model, Outcome, Run, Score, SiteRound, Status
+from brainunet_server.store.tables import models, runs, scores, site_rounds
+
+__all__ = ["Kind", "Model", "Outcome", "Run", "Score", "SiteRound", "Status", "StoreReader"]
+
+R = TypeVar("R", Run, SiteRound, Score, Model)
+
+
+class StoreReader:
+    """An open store, read-only. Threads may share one; every call sees what is committed by then.
+
+    Args:
+        where: as for the writer: a SQLite file, or a URL.
+        wait_s: how long to wait for a lock.
+    """
+
+    def __init__(self, where: str | Path, *, wait_s: float = WAIT_S) -> None:
+        self.engine = open_for_reading(where, wait_s=wait_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def runs(self) -> list[Run]:
+        """All runs, the oldest first."""
+        return sorted(self._rows(Run, select(runs)), key=lambda run: (run.started_at, run.id))
+
+    def run(self, run_id: str) -> Run:
+        """One run.
+
+        Raises:
+            ConfigError: no such run, with the nearest name that there is.
+        """
+        found = self._rows(Run, select(runs).where(runs.c.id == run_id))
+        if not found:
+            hint = nearest(run_id, [run.id for run in self.runs()])
+            raise ConfigError(shown(self.engine.url), found=f"no run {run_id} ({hint})", expected="one of its runs")
+        return found[0]
+
+    def site_rounds(self, run_id: str, after_round: int = 0) -> list[SiteRound]:
+        """What each site did in the exchanges after ``after_round``, by round and site."""
+        query = select(site_rounds).where(site_rounds.c.run_id == run_id, site_rounds.c.round > after_round)
+        return sorted(self._rows(SiteRound, query), key=lambda row: (row.round, row.site))
+
+    def scores(self, run_id: str, after_round: int = -1, metric: str | None = None) -> list[Score]:
+        """The figures of the models after ``after_round``, by round, site, structure and metric."""
+        query = select(scores).where(scores.c.run_id == run_id, scores.c.round > after_round)
+        if metric is not None:
+            query = query.where(scores.c.metric == metric)
+        return sorted(self._rows(Score, query), key=lambda row: (row.round, row.site, row.structure, row.metric))
+
+    def models(self, run_id: str) -> list[Model]:
+        """The saved models, by round."""
+        return sorted(self._rows(Model, select(models).where(models.c.run_id == run_id)), key=lambda model: model.round)
+
+    def latest_round(self, run_id: str) -> int | None:
+        """The round of the newest saved model; None while there is none."""
+        query = select(func.max(models.c.round)).where(models.c.run_id == run_id)
+        with explained(self.engine.url), self.engine.connect() as connection:
+            newest: int | None = connection.execute(query).scalar_one()
+            return newest
+
+    def _rows(self, kind: type[R], query: Select[Any]) -> list[R]:
+        with explained(self.engine.url), self.engine.connect() as connection:
+            return [kind(**row) for row in connection.execute(query).mappings()]

@@ -1,0 +1,102 @@
+"""The rows of the store as frozen dataclasses that check themselves: a row that exists may be stored.
+
+SQLite takes almost anything (it turns NaN into NULL and a numpy scalar into bytes, without a word), so types, ranges
+and finiteness are settled here, alike for both databases. A bad value is a ``ValueError`` (pydantic's): it's a bug.
+
+Two counts are both called ``round``. In :class:`Score` and :class:`Model` it is the model's: 0 is the model that the
+run started from, k the model after exchange k. In :class:`SiteRound` it is the exchange's, from 1: exchange k scores
+model k - 1 and makes model k; after R rounds, exchange R + 1 only scores the last model.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AwareDatetime, ConfigDict, Field, FiniteFloat
+from pydantic.dataclasses import dataclass
+
+from brainunet.records import Count, Seconds, Structure
+
+Kind: TypeAlias = Literal["federation", "simulation", "local"]
+Ending: TypeAlias = Literal["completed", "interrupted", "failed"]
+Status: TypeAlias = Literal["running"] | Ending
+Outcome: TypeAlias = Literal["answered", "fault", "refused", "late", "absent"]
+
+Round = Annotated[int, Field(ge=0, le=1_000_000)]
+Int64 = Annotated[int, Field(ge=0, lt=2**63)]
+Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]  # PostgreSQL has no NUL in text
+
+_STRICT = ConfigDict(strict=True, extra="forbid")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Run:
+    """One training from a first model to a last: of a federation, of a simulated one, or of one site alone.
+
+    Attributes:
+        parent_id: of a local baseline, the simulation that it is compared with.
+        site: of a local baseline, the site that trains alone.
+        rounds: how many are planned.
+        config: the resolved settings as JSON; config_sha256 is ``brainunet.config.sha256_of`` them.
+        finished_at: None while it runs.
+    """
+
+    id: Text
+    kind: Kind
+    parent_id: Text | None = None
+    site: Text | None = None
+    strategy: Text
+    preset: Text
+    norm: Text
+    rounds: Round
+    seed: Int64
+    config: Text
+    config_sha256: Text
+    started_at: AwareDatetime
+    finished_at: AwareDatetime | None = None
+    status: Status = "running"
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class SiteRound:
+    """What one site did in one exchange; a figure is None where the site sent none."""
+
+    run_id: Text
+    round: Annotated[Round, Field(ge=1)]
+    site: Text
+    outcome: Outcome
+    reason: Text | None = None
+    cases_train: Count | None = None
+    cases_validation: Count | None = None
+    loss: FiniteFloat | None = None
+    seconds: Seconds | None = None
+    bytes_down: Int64 = 0
+    bytes_up: Int64 = 0
+    client_version: Text | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Score:
+    """One metric of one model over a site's validation cases: ``n`` have a value, ``missing`` have none."""
+
+    run_id: Text
+    round: Round
+    site: Text
+    structure: Structure
+    metric: Text
+    mean: FiniteFloat | None
+    median: FiniteFloat | None
+    n: Count
+    missing: Count
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Model:
+    """A model that was saved; ``digest`` is that of its weights."""
+
+    run_id: Text
+    round: Round
+    file: Text
+    digest: Text
+    n_bytes: Int64
+    made_at: AwareDatetime

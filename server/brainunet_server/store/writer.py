@@ -1,0 +1,144 @@
+"""The coordinator's side of the store: what each exchange and each model leave behind.
+
+Every call is one transaction, and saying the same thing twice is saying it once: a resumed run repeats the exchange in
+which it was interrupted, and its rows take the place of the earlier ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from brainunet.errors import ConfigError
+from brainunet_server.store.opening import WAIT_S, open_for_writing
+from brainunet_server.store.problems import explained, shown
+from brainunet_server.store.rows import Ending, Model, Run, Score, SiteRound
+from brainunet_server.store.tables import models, runs, scores, site_rounds
+
+# What makes two runs of one id the same run; the other columns say how far it got.
+_IDENTITY: Final = ("kind", "parent_id", "site", "strategy", "preset", "norm", "rounds", "seed", "config_sha256")
+
+
+class StoreWriter:
+    """An open store; the tables are made or updated on opening. Threads may share one.
+
+    Args:
+        where: a SQLite file (on a local disk), or a URL: ``sqlite:///path``, ``postgresql+psycopg://user@host/database``.
+        wait_s: how long to wait for another writer.
+    """
+
+    def __init__(self, where: str | Path, *, wait_s: float = WAIT_S) -> None:
+        self.engine = open_for_writing(where, wait_s=wait_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def start_run(self, run: Run) -> Run:
+        """Note that a run starts, or goes on if it's there already; returns it as stored (its first ``started_at``).
+
+        Raises:
+            ConfigError: another run has this id.
+        """
+        with self._transaction() as connection:
+            row = connection.execute(select(runs).where(runs.c.id == run.id).with_for_update()).mappings().one_or_none()
+            if row is None:
+                connection.execute(insert(runs).values(asdict(run)))
+                return run
+            stored = Run(**row)
+            for name in _IDENTITY:
+                if getattr(stored, name) != getattr(run, name):
+                    raise ConfigError(
+                        f"run {run.id}",
+                        found=f"{name} {getattr(run, name)}",
+                        expected=f"{getattr(stored, name)}, with which it was started",
+                        remedy="resume it with the settings it was started with, or start a run of another name",
+                    )
+            connection.execute(update(runs).where(runs.c.id == run.id).values(status="running", finished_at=None))
+            return replace(stored, status="running", finished_at=None)
+
+    def record_exchange(self, run_id: str, exchange: int, sites: Sequence[SiteRound], figures: Sequence[Score]) -> None:
+        """Put down what every site did in exchange ``exchange`` (from 1) and how it scored model ``exchange - 1``.
+
+        Takes the place of all that was put down for this exchange before; either sequence may be empty.
+
+        Raises:
+            ConfigError: no such run.
+            ValueError: a row of another run or round.
+        """
+        _require(run_id, exchange, sites)
+        _require(run_id, exchange - 1, figures)
+        with self._transaction() as connection:
+            self._require_run(connection, run_id)
+            connection.execute(delete(site_rounds).where(site_rounds.c.run_id == run_id, site_rounds.c.round == exchange))
+            connection.execute(delete(scores).where(scores.c.run_id == run_id, scores.c.round == exchange - 1))
+            if sites:
+                connection.execute(insert(site_rounds), [asdict(row) for row in sites])
+            if figures:
+                connection.execute(insert(scores), [asdict(row) for row in figures])
+
+    def record_model(self, model: Model) -> None:
+        """Put down that a model was saved, in the place of an earlier one of its round.
+
+        Raises:
+            ConfigError: no such run.
+        """
+        with self._transaction() as connection:
+            self._require_run(connection, model.run_id)
+            connection.execute(delete(models).where(models.c.run_id == model.run_id, models.c.round == model.round))
+            connection.execute(insert(models).values(asdict(model)))
+
+    def rewind(self, run_id: str, last_model_round: int) -> None:
+        """Forget what came after model ``last_model_round``, its own scores too: they will be made again.
+
+        Raises:
+            ConfigError: no such run.
+        """
+        with self._transaction() as connection:
+            self._require_run(connection, run_id)
+            connection.execute(delete(models).where(models.c.run_id == run_id, models.c.round > last_model_round))
+            connection.execute(
+                delete(site_rounds).where(site_rounds.c.run_id == run_id, site_rounds.c.round > last_model_round)
+            )
+            connection.execute(delete(scores).where(scores.c.run_id == run_id, scores.c.round >= last_model_round))
+
+    def finish_run(self, run_id: str, status: Ending, at: datetime | None = None) -> None:
+        """Note how and when (now, if not said) a run ended.
+
+        Raises:
+            ConfigError: no such run.
+        """
+        with self._transaction() as connection:
+            self._require_run(connection, run_id)
+            ended = {"status": status, "finished_at": at or datetime.now(UTC)}
+            connection.execute(update(runs).where(runs.c.id == run_id).values(ended))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with explained(self.engine.url), self.engine.begin() as connection:
+            yield connection
+
+    def _require_run(self, connection: Connection, run_id: str) -> None:
+        # FOR UPDATE: on PostgreSQL two writers of one run take turns, as all writers do on SQLite.
+        query = select(runs.c.id).where(runs.c.id == run_id).with_for_update()
+        if connection.execute(query).one_or_none() is None:
+            raise ConfigError(shown(self.engine.url), found=f"no run {run_id}", expected="one that start_run has noted")
+
+
+def _require(run_id: str, number: int, rows: Sequence[SiteRound | Score]) -> None:
+    for row in rows:
+        if (row.run_id, row.round) != (run_id, number):
+            kind = type(row).__name__
+            raise ValueError(f"{kind} of run {row.run_id}, round {row.round} among those of run {run_id}, round {number}")
