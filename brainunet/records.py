@@ -83,6 +83,7 @@ class Record(BaseModel):
 Count = Annotated[int, Field(ge=0, le=10_000_000)]
 Seconds = Annotated[FiniteFloat, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Version = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9.+_-]+$")]
 # The values travel beside the header as one flat array (see brainunet.wire), never inside the JSON.
 WeightsField = Annotated[Weights, Field(exclude=True)]
 
@@ -172,7 +173,7 @@ class TrainReply(Message):
     loss: FiniteFloat | None
     seconds: Seconds
     spend: PrivacySpend | None = None
-    client_version: Annotated[str, Field(max_length=32)]
+    client_version: Version
 
 
 class EvaluateReply(Message):
@@ -180,7 +181,7 @@ class EvaluateReply(Message):
     cases: CaseCounts
     score: SiteScore
     seconds: Seconds
-    client_version: Annotated[str, Field(max_length=32)]
+    client_version: Version
 
 
 class Fault(Message):

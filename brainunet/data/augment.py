@@ -38,7 +38,9 @@ def augment_from(config: AugmentConfig) -> Augment:
     def augment(images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            changed = [transform(_subject(image, label)) for image, label in zip(images, labels, strict=True)]
+            changed: list[dict[str, tio.Image]] = [
+                transform(_subject(image, label)) for image, label in zip(images, labels, strict=True)
+            ]
         return torch.stack([s["image"].data for s in changed]), torch.stack([s["label"].data[0] for s in changed])
 
     return augment

@@ -32,7 +32,7 @@ DEFAULT_CENTRES: Final = ("CRV", "MEDHUB", "NKDC")
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
-    """One made-up case: arrays (X, Y, Z) that run left, back and up; background 0, ``label`` in numbers of ``Label``."""
+    """One made-up case: arrays (X, Y, Z) that run left, back and up; background 0, ``label`` in ``Label`` numbers."""
 
     images: Mapping[Modality, npt.NDArray[np.int16]]
     label: npt.NDArray[np.uint8]

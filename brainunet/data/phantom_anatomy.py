@@ -118,8 +118,8 @@ def make_anatomy(rng: np.random.Generator, shape: Shape) -> Anatomy:
         np.maximum(csf, _ramp(horns, soft)),
         voxel_mm,
     )
-    fractions = [np.asarray(part, np.float32) for part in (csf, grey, white, caps, vessels)]
-    return Anatomy(brain, *fractions, label=label, voxel_mm=voxel_mm)
+    csf, grey, white, caps, vessels = (np.asarray(part, np.float32) for part in (csf, grey, white, caps, vessels))
+    return Anatomy(brain, csf, grey, white, caps, vessels, label, voxel_mm)
 
 
 def _coordinates(rng: np.random.Generator, shape: Shape, voxel_mm: float) -> tuple[Floats, Floats, Floats]:

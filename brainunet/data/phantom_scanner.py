@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from brainunet.data.phantom_anatomy import Anatomy, Floats, Shape, smooth_noise
+from brainunet.data.phantom_anatomy import Anatomy, Floats, Mask, Shape, smooth_noise
 from brainunet.labels import Label, Modality
 
 
@@ -37,7 +37,7 @@ class Contrast(NamedTuple):
 CLEAN: Final[Mapping[Modality, Contrast]] = MappingProxyType(
     {
         Modality.T1N: Contrast(0.26, 0.60, 0.80, snfh=0.58, netc=0.42, et=0.58, caps=0.76, vessels=0.50),
-        Modality.T1C: Contrast(0.24, 0.58, 0.76, snfh=0.56, netc=0.36, et=1.08, caps=0.72, vessels=1.10),
+        Modality.T1C: Contrast(0.24, 0.58, 0.76, snfh=0.56, netc=0.36, et=1.15, caps=0.72, vessels=1.10),
         Modality.T2W: Contrast(1.00, 0.54, 0.40, snfh=0.72, netc=0.82, et=0.62, caps=0.52, vessels=0.35),
         Modality.T2F: Contrast(0.16, 0.56, 0.48, snfh=0.82, netc=0.62, et=0.74, caps=0.78, vessels=0.40),
     }
@@ -105,15 +105,16 @@ def image_at(rng: np.random.Generator, anatomy: Anatomy, scanner: Scanner) -> Ma
     for modality, signal in _signals(rng, anatomy, contrasts).items():
         # over the share of brain: a slice that is half outside must not be half as bright
         thick = _averaged(signal * anatomy.brain, slices) / np.maximum(brain, np.float32(0.05))
-        thick = np.maximum(thick, 0) ** np.float32(scanner.curve[modality])
-        thick = _ghosted(rng, _moved(rng, thick), scanner.ghosts * rng.uniform(0.3, 1.4))
+        curved = np.asarray(np.maximum(thick, 0) ** np.float32(scanner.curve[modality]), np.float32)
+        seen = _ghosted(rng, _moved(rng, curved), scanner.ghosts * rng.uniform(0.3, 1.4))
         if modality in (Modality.T2F, Modality.T2W):
-            thick = thick + _pulsation(rng, _shape(thick), scanner.ghosts * rng.uniform(0.5, 1.5))
-        thick = thick * np.exp(scanner.shading * smooth_noise(rng, _shape(thick), max(thick.shape) / 1.6))
-        real, imaginary = rng.standard_normal((2, *thick.shape), np.float32) * np.float32(scanner.noise * rng.uniform(0.7, 1.4))
+            seen += _pulsation(rng, _shape(seen), scanner.ghosts * rng.uniform(0.5, 1.5))
+        seen *= np.exp(scanner.shading * smooth_noise(rng, _shape(seen), max(seen.shape) / 1.6))
+        deviation = np.float32(scanner.noise * rng.uniform(0.7, 1.4))
+        real, imaginary = deviation * rng.standard_normal((2, *seen.shape), np.float32)
         # A magnitude image has Rician noise (Gudbjartsson and Patz 1995). Some exports subtract an offset: the darkest
         # voxels are then below 0, which is why a brain is where an image is not 0.
-        magnitude = np.hypot(thick + real, imaginary) - np.float32(0.04)
+        magnitude = np.hypot(seen + real, imaginary) - np.float32(0.04)
         images[modality] = _stored(magnitude[:, :, slices], anatomy, range_=rng.uniform(300, 1200))
     return MappingProxyType(images)
 
@@ -122,28 +123,34 @@ def _signals(rng: np.random.Generator, anatomy: Anatomy, contrasts: Mapping[Moda
     """Noiseless signal per modality, with what differs between patients: contrast of tissue and tumour, texture."""
     shape = _shape(anatomy.csf)
     mm = 1 / anatomy.voxel_mm
-    texture = 0.045 * smooth_noise(rng, shape, 28 * mm) + 0.025 * smooth_noise(rng, shape, 6 * mm)
-    mottle, wisps = smooth_noise(rng, shape, 9 * mm), smooth_noise(rng, shape, 16 * mm)
-    parts = {label: _softened(anatomy, label) for label in (Label.SNFH, Label.NETC, Label.ET)}
-    swollen = parts[Label.SNFH] * np.clip(0.8 + 0.15 * wisps, 0.35, 1)  # brain shows through oedema
+    texture = 1 + 0.045 * smooth_noise(rng, shape, 28 * mm) + 0.025 * smooth_noise(rng, shape, 6 * mm)
+    box = _around_tumour(anatomy)
+    mottle, wisps = smooth_noise(rng, shape, 9 * mm)[box], smooth_noise(rng, shape, 16 * mm)[box]
+    snfh, netc, et = (_softened(anatomy.label[box] == label) for label in (Label.SNFH, Label.NETC, Label.ET))
+    snfh *= np.clip(0.8 + 0.15 * wisps, 0.35, 1)  # the brain shows through oedema
     signals = {}
     for modality, contrast in contrasts.items():
-        c = Contrast(
-            *(value * factor for value, factor in zip(contrast, np.exp(rng.normal(0, 0.05, len(contrast))), strict=True))
-        )
+        jitter = np.exp(rng.normal(0, 0.05, len(contrast))).tolist()
+        c = Contrast(*(value * factor for value, factor in zip(contrast, jitter, strict=True)))
         image = anatomy.csf * c.csf + anatomy.grey * c.grey + anatomy.white * c.white
         image += anatomy.caps * (c.caps - c.white) + anatomy.vessels * (c.vessels - image)
-        image += swollen * (c.snfh - image)
-        core = {Label.NETC: c.netc * (1 + 0.16 * mottle), Label.ET: c.et * (1 + 0.10 * wisps)}
-        for label, value in core.items():
-            image += parts[label] * (value - image)
-        signals[modality] = np.asarray(image * (1 + texture), np.float32)
+        lesion = image[box]  # a view: what is added to it is added to the image
+        lesion += snfh * (c.snfh - lesion)
+        lesion += netc * (c.netc * (1 + 0.16 * mottle) - lesion)
+        lesion += et * (c.et * (1 + 0.10 * wisps) - lesion)
+        signals[modality] = image * texture
     return signals
 
 
-def _softened(anatomy: Anatomy, label: Label) -> Floats:
-    """Membership 0-1 of a tumour label with half a voxel of blur: its border is never sharper than a voxel."""
-    return np.asarray(ndimage.gaussian_filter((anatomy.label == label).astype(np.float32), 0.6, truncate=3), np.float32)
+def _around_tumour(anatomy: Anatomy) -> tuple[slice, ...]:
+    """The box of the tumour and the voxels that its softened border reaches."""
+    found = ndimage.find_objects((anatomy.label > 0).astype(np.uint8))[0]
+    return tuple(slice(max(0, side.start - 2), side.stop + 2) for side in found)
+
+
+def _softened(tissue: Mask) -> Floats:
+    """Membership 0-1 of a tissue with half a voxel of blur: its border is never sharper than a voxel."""
+    return np.asarray(ndimage.gaussian_filter(tissue.astype(np.float32), 0.6, truncate=3, mode="constant"), np.float32)
 
 
 def _worn(modality: Modality, clean: Contrast, scanner: Scanner) -> Contrast:
@@ -209,7 +216,7 @@ def _pulsation(rng: np.random.Generator, shape: Shape, strength: float) -> Float
 
 def _stored(image: Floats, anatomy: Anatomy, range_: float) -> npt.NDArray[np.int16]:
     """Whole numbers as in a raw file: exactly 0 outside the brain and never 0 inside."""
-    whole = np.clip(np.rint(image * np.float32(range_)), -32000, 32000).astype(np.int16)
+    whole = np.asarray(np.clip(np.rint(image * np.float32(range_)), -32000, 32000), np.int16)
     whole[(whole == 0) & anatomy.brain] = 1
     whole[~anatomy.brain] = 0
     return whole

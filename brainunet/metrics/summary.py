@@ -48,5 +48,3 @@ def federation_mean(sites: Iterable[SiteScore], metric: str = "dice") -> dict[St
                 total, n = sums.get(row.structure, (0.0, 0))
                 sums[row.structure] = (total + (row.mean or 0.0) * row.n, n + row.n)
     return {structure: (total / n if n else None) for structure, (total, n) in sums.items()}
-
-

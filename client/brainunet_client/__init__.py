@@ -1,1 +1,1 @@
-"""The hospital: its cases stay here, only tasks come in and replies go out."""
+"""The hospital's side: does tasks on local cases and sends back only what the records of ``brainunet.records`` allow."""

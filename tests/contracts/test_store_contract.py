@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import select, text, update
+from sqlalchemy import text, update
 
 import brainunet
 import brainunet_server.store
@@ -248,7 +248,7 @@ def test_a_local_baseline_belongs_to_a_run_that_is_there(writer: StoreWriter, re
 
 def test_a_run_that_never_started_is_refused_by_name(writer: StoreWriter, reader: StoreReader) -> None:
     writer.start_run(RUN)
-    attempts = (
+    attempts: tuple[Callable[[], None], ...] = (
         lambda: writer.record_exchange("glioma-2", 1, [], []),
         lambda: writer.record_model(replace(saved(1), run_id="glioma-2")),
         lambda: writer.rewind("glioma-2", 0),
@@ -311,7 +311,7 @@ def test_tables_of_a_newer_version_are_left_to_it(where: str, writer: StoreWrite
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
 
     for side in (StoreReader, StoreWriter):
-        with pytest.raises(ConfigError, match="newer version .*Install the version of brainunet-fl that wrote it"):
+        with pytest.raises(ConfigError, match=r"newer version .*Install the version of brainunet-fl that wrote it"):
             side(where)
 
 

@@ -69,9 +69,9 @@ def test_a_case_does_not_depend_on_how_many_are_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("shape", [SMALL, (64, 64, 64), (40, 56, 36)])
+@pytest.mark.parametrize("shape", [(64, 64, 64), (40, 48, 36)])
 def test_background_is_zero_brain_is_not_and_no_face_is_touched(style: str, shape: tuple[int, int, int]) -> None:
-    for seed in range(4):
+    for seed in range(2):
         phantom = made(seed, shape=shape, style=style, centre="NKDC")
         brain = brain_of(phantom)
 
@@ -140,12 +140,13 @@ def test_each_tissue_has_its_look_in_clean_images() -> None:
 
 
 def test_a_head_is_the_same_in_every_scanner_and_the_scanner_has_a_signature() -> None:
+    truth = [made(seed).label for seed in range(2)]
     shapes_of_histogram = {}
     for centre in CENTRES:
         curves = []
-        for seed in range(3):
-            worn, clean = made(seed, style="ssa", centre=centre), made(seed)
-            np.testing.assert_array_equal(worn.label, clean.label)
+        for seed in range(2):
+            worn = made(seed, style="ssa", centre=centre)
+            np.testing.assert_array_equal(worn.label, truth[seed])
             curves.append([np.percentile(z_scored(worn, modality), (10, 50, 90)) for modality in Modality])
         shapes_of_histogram[centre] = np.array(curves)
 
@@ -153,7 +154,7 @@ def test_a_head_is_the_same_in_every_scanner_and_the_scanner_has_a_signature() -
     names = list(CENTRES)
     for i, a in enumerate(names):
         for b in names[:i]:
-            # the same three heads: what differs on average is the site
+            # the same two heads: what differs on average is the site
             assert np.abs((shapes_of_histogram[a] - shapes_of_histogram[b]).mean(axis=0)).max() > 0.08
 
 
@@ -172,7 +173,7 @@ def test_neighbouring_slices_of_worn_images_are_alike_because_they_come_from_one
 def test_no_threshold_on_flair_finds_the_tumours(style: str) -> None:
     thresholds = np.linspace(-1, 4, 51)
     dice = []
-    for seed in range(9):
+    for seed in range(6):
         phantom = made(seed, style=style, centre=("CRV", "MEDHUB", "NKDC")[seed % 3])
         truth = phantom.label[brain_of(phantom)] > 0
         found = z_scored(phantom, Modality.T2F) > thresholds[:, None]

@@ -31,13 +31,12 @@ def postgres_server() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="brainunet-pg-"))
     account = _unprivileged(folder)
     try:
-        data = folder / "data"
-        initdb = [programs / "initdb", "-D", data, "-U", "tester", "--auth=trust", "-E", "UTF8", "--no-locale", "--no-sync"]
-        subprocess.run(initdb, check=True, capture_output=True, cwd=folder, **account)
-        options = ["-c", "fsync=off", "-c", "listen_addresses=", "-k", str(folder)]
+        data = str(folder / "data")
+        make = [f"{programs}/initdb", "-D", data, "-U", "tester", "--auth=trust", "-E", "UTF8", "--no-locale", "--no-sync"]
+        subprocess.run(make, check=True, capture_output=True, cwd=folder, **account)
+        serve = [f"{programs}/postgres", "-D", data, "-k", str(folder), "-c", "listen_addresses=", "-c", "fsync=off"]
         with (folder / "log").open("wb") as log:
-            command = [programs / "postgres", "-D", data, *options]
-            server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, **account)
+            server: subprocess.Popen[bytes] = subprocess.Popen(serve, stdout=log, stderr=log, cwd=folder, **account)
         try:
             _wait_for(server, folder)
             yield folder

@@ -1,1 +1,1 @@
-"""The only part of the hospital that knows Flower."""
+"""The client's wall to Flower."""

@@ -1,1 +1,1 @@
-"""The only part of the coordinator that knows Flower."""
+"""The server's wall to Flower: the only place of this package that imports it."""

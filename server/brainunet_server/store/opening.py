@@ -114,12 +114,12 @@ def _postgresql(url: URL, wait_s: float, *settings: str) -> Engine:
     try:
         # Hours lie between two rounds, time enough for a firewall to drop an idle connection: ask before use.
         engine = create_engine(url, pool_pre_ping=True)
-    except ModuleNotFoundError:
+    except ImportError:  # also psycopg without the libpq that its [binary] brings
         raise ConfigError(
             shown(url),
-            found="psycopg is not installed",
+            found="psycopg is not installed, or incomplete",
             expected="it, to speak with PostgreSQL",
-            remedy="pip install 'brainunet-fl[postgres]'",
+            remedy="install it: pip install 'brainunet-fl[postgres]'",
         ) from None
     _on_connect(engine, (f"SET lock_timeout = {int(wait_s * 1000)}", *settings))
     return engine

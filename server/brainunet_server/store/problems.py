@@ -45,6 +45,7 @@ POSTGRESQL: Final[Mapping[str, Problem]] = {
     "53100": _FULL,
     "53300": Problem(BrainUNetError, "the server has too many connections", "retry later, or raise max_connections"),
     "55P03": _LOCKED,
+    "57P01": Problem(BrainUNetError, "the server ended the session", "see that it runs, and resume the run"),
 }
 
 

@@ -1,0 +1,1 @@
+"""From a prepared case to a label map."""

@@ -1,0 +1,66 @@
+"""Where a training stands, on disk: enough to go on to the same result after kill -9."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from brainunet.files import writing_aside
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file that holds the last saved step of one training; ``purpose`` names that training in every detail that matters.
+
+    A file made for another purpose (other weights, settings or seed) is not taken up.
+    """
+
+    path: Path
+    purpose: str
+    every_steps: int = 25
+
+    def save(self, step: int, losses: list[float], network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Write aside, then rename: the earlier state stays until the new one is whole.
+
+        Raises:
+            BrainUNetError: the disk is full or the folder can't be written.
+        """
+        state = {
+            "purpose": self._key(),
+            "step": step,
+            "losses": losses,
+            "network": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+        }
+        with writing_aside(self.path) as aside:
+            torch.save(state, aside)
+
+    def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[float]]:
+        """Put network and optimizer where they stood; the number of steps done and their losses (0 and none if no use)."""
+        try:
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+            if state["purpose"] != self._key():
+                return 0, []
+            network.load_state_dict(state["network"])
+            optimizer.load_state_dict(state["optimizer"])
+            return int(state["step"]), list(state["losses"])
+        except FileNotFoundError:
+            return 0, []
+        except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError):
+            log.warning("%s is damaged: this training starts from its first step", self.path.name)
+            return 0, []
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def _key(self) -> str:
+        return hashlib.sha256(self.purpose.encode()).hexdigest()

@@ -1,0 +1,136 @@
+"""The training loop, top to bottom: draw patches, augment, forward, backward, clip, step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from brainunet.config import TrainConfig
+from brainunet.data.augment import augment_from
+from brainunet.data.patches import PatchSource, draw_batch
+from brainunet.data.preprocess import PreparedCase
+from brainunet.errors import BrainUNetError, ConfigError
+from brainunet.losses import loss_from
+from brainunet.losses.proximal import add_proximal_gradient
+from brainunet.training.checkpoint import Checkpoint
+from brainunet.training.seeds import derive
+
+
+class TrainingDivergedError(BrainUNetError):
+    """The loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training did: one loss per step, in order."""
+
+    losses: tuple[float, ...]
+
+    @property
+    def mean_loss(self) -> float:
+        return sum(self.losses) / len(self.losses)
+
+
+def train(
+    network: nn.Module,
+    cases: Sequence[PreparedCase],
+    config: TrainConfig,
+    *,
+    seed: int,
+    proximal_mu: float = 0.0,
+    checkpoint: Checkpoint | None = None,
+    on_step: Callable[[int, float], None] = lambda step, loss: None,
+) -> Trained:
+    """Train ``network`` in place for ``config.steps`` steps on patches of labelled ``cases``.
+
+    Every step draws from its own seed, so a run repeats exactly on one machine, and one that was cut off goes on from its
+    checkpoint as if it had not been.
+
+    Args:
+        seed: of patches and augmentation.
+        proximal_mu: strength of FedProx's pull to the weights that ``network`` comes with.
+        checkpoint: where to keep the state; removed by the caller once the result is safe.
+        on_step: told the number of steps done and the last loss.
+
+    Raises:
+        ConfigError: no cases, an unknown loss, or batch norm with a single patch of one voxel per channel.
+        TrainingDivergedError: the loss or a gradient is NaN or infinite.
+    """
+    if not cases:
+        raise ConfigError("training", found="no labelled case", expected="at least one")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network.train().to(device)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # true of modules, missing in torch's stubs
+    loss_of = loss_from(config.loss)
+    augment = augment_from(config.augment)
+    sources = [PatchSource(case) for case in cases]
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    anchors = [p.detach().clone() for p in parameters] if proximal_mu else []
+    optimizer = optimizer_for(parameters, config)
+    done, losses = checkpoint.restore(network, optimizer) if checkpoint else (0, [])
+
+    for step in range(done, config.steps):
+        rng = np.random.default_rng(derive(seed, "patches", step))
+        images, labels = draw_batch(
+            sources, rng, size=config.batch_size, patch=config.patch, foreground_probability=config.foreground_probability
+        )
+        images, labels = augment(images, labels, derive(seed, "augment", step))
+        images = images.to(device, memory_format=torch.channels_last_3d)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, config)
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bf16(config.precision, device)):
+            logits = network(images)
+        loss = loss_of(logits, labels.to(device))
+        loss.backward()  # type: ignore[no-untyped-call]
+        add_proximal_gradient(parameters, anchors, proximal_mu)
+        norm = nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
+        value = loss.item()
+        if not (math.isfinite(value) and math.isfinite(norm.item())):
+            raise TrainingDivergedError(
+                f"training, step {step + 1}",
+                found=f"a loss of {value} with a gradient norm of {norm.item()}",
+                expected="finite numbers",
+                remedy="lower train.learning_rate, or set train.precision to fp32",
+            )
+        optimizer.step()
+        losses.append(value)
+        on_step(step + 1, value)
+        if checkpoint and (step + 1) % checkpoint.every_steps == 0:
+            checkpoint.save(step + 1, losses, network, optimizer)
+    return Trained(tuple(losses))
+
+
+def optimizer_for(parameters: Sequence[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+
+
+def learning_rate_at(step: int, config: TrainConfig) -> float:
+    """The rate of step ``step`` (from 0): linear warm-up, then constant or half a cosine down to 0 after the last step.
+
+    >>> config = TrainConfig(steps=10, warmup_steps=2, schedule="cosine", learning_rate=1.0)
+    >>> [round(learning_rate_at(step, config), 3) for step in (0, 1, 2, 6)]
+    [0.5, 1.0, 1.0, 0.5]
+    """
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return config.learning_rate
+    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def uses_bf16(precision: str, device: torch.device) -> bool:
+    """Whether to autocast to bfloat16; "auto" does so where the hardware has instructions for it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    has = torch.cpu.get_capabilities()
+    return any(bool(has.get(feature)) for feature in ("avx512_bf16", "amx_bf16", "bf16"))
