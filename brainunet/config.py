@@ -13,9 +13,9 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from brainunet.errors import ConfigError
@@ -36,9 +36,16 @@ class Settings(BaseModel):
 class ModelConfig(Settings):
     """Which network: enough to build it and to know what it eats."""
 
-    preset: str = "brainunet"
+    preset: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9-]+$")] = "brainunet"
     norm: Literal["group", "batch", "instance"] = "group"
     modalities: Annotated[tuple[Modality, ...], Field(min_length=1)] = DEFAULT_MODALITIES
+
+    @field_validator("modalities")
+    @classmethod
+    def _each_once(cls, modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:
+        if len(set(modalities)) < len(modalities):
+            raise ValueError("a modality appears twice: name each one once")
+        return modalities
 
 
 class PreprocessConfig(Settings):
@@ -95,11 +102,25 @@ class TrainConfig(Settings):
     augment: AugmentConfig = AugmentConfig()
 
 
+class StrategyConfig(Settings):
+    """A line of the server's STRATEGIES and its numbers; ``proximal_mu`` is FedProx's alone."""
+
+    name: str = "fedavg"
+    proximal_mu: Annotated[FiniteFloat, Field(ge=0, le=100)] = 0.01
+
+
 S = TypeVar("S", bound=Settings)
 
 
-def load(kind: type[S], path: Path | None = None, overrides: Iterable[str] = (), base: Mapping[str, Any] | None = None) -> S:
-    """Settings of ``kind`` from defaults, ``base``, a TOML file and ``key.sub=value`` overrides, later ones winning.
+def load(
+    kind: type[S],
+    path: Path | None = None,
+    overrides: Iterable[str] = (),
+    *,
+    base: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> S:
+    """Settings of ``kind`` from defaults, ``base``, a TOML file, ``options``, ``key.sub=value`` overrides; later ones win.
 
     >>> load(TrainConfig, overrides=["learning_rate=1e-4", "loss.name=tversky"]).loss.name
     'tversky'
@@ -113,6 +134,7 @@ def load(kind: type[S], path: Path | None = None, overrides: Iterable[str] = (),
     values: dict[str, Any] = dict(base or {})
     if path is not None:
         _merge(values, _read_toml(path))
+    _merge(values, options or {})
     for override in overrides:
         _merge(values, _parse_override(override))
     try:
@@ -141,7 +163,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "bytes that are not UTF-8"
         raise ConfigError(path, found=str(reason), expected="a readable TOML file") from None
@@ -184,8 +206,9 @@ def _explain(kind: type[Settings], detail: ErrorDetails) -> str:
 def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     for part in location:
         field = kind.model_fields.get(str(part))
-        inner = field.annotation if field is not None else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
-        kind = inner
+        if field is None:  # a place in a list: its settings are those of the list's items
+            continue
+        annotation = field.annotation
+        inner = (t for t in (annotation, *get_args(annotation)) if isinstance(t, type) and issubclass(t, BaseModel))
+        kind = next(inner, kind)
     return list(kind.model_fields)

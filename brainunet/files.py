@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,12 +20,11 @@ def writing_aside(path: Path) -> Iterator[Path]:
     Raises:
         BrainUNetError: the disk is full or the folder can't be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")  # processes in containers share their numbers
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
-        with aside.open("rb") as written:
-            os.fsync(written.fileno())
+        flush(aside)
         aside.replace(path)
     except OSError as error:
         raise BrainUNetError(
@@ -35,3 +35,9 @@ def writing_aside(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Wait until a written file is on the disk itself, so that a power cut after its renaming can't empty it."""
+    with path.open("r+b") as written:  # Windows flushes only what is open for writing
+        os.fsync(written.fileno())

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import safetensors
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors.numpy import save
 
 from brainunet.config import ModelConfig, PreprocessConfig
@@ -24,6 +24,11 @@ from brainunet.records import Record, SiteScore
 from brainunet.weights import Weights
 
 MAX_MODEL_BYTES = 2_000_000_000
+
+_METADATA = "brainunet"
+_EXPECTED = "a BrainUNet model file (.safetensors with a model card)"
+
+TrainedOn: TypeAlias = Literal["nothing", "phantoms", "real cases", "phantoms and real cases", "unknown"]
 
 
 class ModelCard(Record):
@@ -49,7 +54,7 @@ class ModelCard(Record):
     preprocess: PreprocessConfig
     convention: Literal[Convention.BRATS2023] = Convention.BRATS2023
     provenance: str
-    trained_on: Literal["nothing", "phantoms", "real cases", "phantoms and real cases", "unknown"]
+    trained_on: TrainedOn
     intended_use: str = "Research only. Not a medical device; not for diagnosis or treatment."
     run: str = ""
     round: Annotated[int, Field(ge=0)] = 0
@@ -69,13 +74,13 @@ def write_model(path: Path, weights: Weights, card: ModelCard) -> ModelCard:
         BrainUNetError: disk full, or a folder that can't be written.
         ConfigError: weights with NaN or infinite values.
     """
-    if not weights.is_finite():
-        raise ConfigError(path, found="weights that are NaN or infinite", expected="finite weights")
+    _require_finite(path, weights)
     made_at = card.made_at or datetime.now(UTC).replace(microsecond=0)
     card = card.model_copy(update={"weights_sha256": weights.digest, "made_at": made_at})
-    metadata = {"card": card.model_dump_json(), "names": json.dumps(weights.names)}
+    # one entry only: safetensors writes several in random order, and then equal inputs would give unequal bytes
+    metadata = {_METADATA: json.dumps({"names": weights.names, "card": card.model_dump(mode="json")})}
     with writing_aside(path) as aside:
-        aside.write_bytes(save({k: np.ascontiguousarray(v) for k, v in weights.as_dict().items()}, metadata))
+        aside.write_bytes(save({name: np.asarray(array, order="C") for name, array in weights.as_dict().items()}, metadata))
     return card
 
 
@@ -83,24 +88,30 @@ def read_model(path: Path) -> tuple[Weights, ModelCard]:
     """Weights and card of a file written by :func:`write_model`.
 
     Raises:
-        ConfigError: missing, not a model file, damaged, or a card of another format.
+        ConfigError: missing, not a model file, damaged, a card of another format, or weights with NaN or infinite values.
     """
-    expected = "a BrainUNet model file (.safetensors with a model card)"
     try:
         if path.stat().st_size > MAX_MODEL_BYTES:
-            raise ConfigError(path, found=f"{path.stat().st_size} bytes", expected=f"at most {MAX_MODEL_BYTES}")
+            raise _not_a_model(path, f"{path.stat().st_size} bytes")
         with safetensors.safe_open(path, framework="numpy") as file:
-            metadata: dict[str, Any] = file.metadata() or {}
-            names = json.loads(metadata["names"])
-            card = ModelCard.model_validate_json(metadata["card"])
-            if sorted(names) != sorted(file.keys()):
-                raise ConfigError(path, found="other arrays than it lists", expected=expected)
-            weights = Weights.of({name: file.get_tensor(name) for name in names})
+            told: dict[str, Any] = json.loads((file.metadata() or {})[_METADATA])
+            card = _card(path, told["card"])
+            if sorted(told["names"]) != sorted(file.keys()):
+                raise _not_a_model(path, "other arrays than it lists")
+            if any(file.get_slice(name).get_dtype() != "F32" for name in file.keys()):  # noqa: SIM118 - not a mapping
+                raise _not_a_model(path, "arrays that are not float32")
+            weights = Weights.of({name: file.get_tensor(name) for name in told["names"]})
     except OSError as error:
-        raise ConfigError(path, found=error.strerror or "not readable", expected=expected) from None
-    except (safetensors.SafetensorError, KeyError, TypeError, ValidationError, json.JSONDecodeError) as error:
-        reason = "a damaged file" if isinstance(error, safetensors.SafetensorError) else "no model card of this format"
-        raise ConfigError(path, found=reason, expected=expected, remedy="fetch the model again") from None
+        raise ConfigError(
+            path,
+            found=error.strerror or "not readable",
+            expected=_EXPECTED,
+            remedy="check that it is there and that you may read it",
+        ) from None
+    except safetensors.SafetensorError:
+        raise _not_a_model(path, "a file that is damaged or no safetensors") from None
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        raise _not_a_model(path, "no model card") from None
     if weights.digest != card.weights_sha256:
         raise ConfigError(
             path,
@@ -108,4 +119,28 @@ def read_model(path: Path) -> tuple[Weights, ModelCard]:
             expected="unchanged weights",
             remedy="fetch the model again; do not use this file",
         )
+    _require_finite(path, weights)
     return weights, card
+
+
+def _card(path: Path, told: dict[str, Any]) -> ModelCard:
+    known = ModelCard.model_fields["format"].default
+    if told["format"] != known:
+        raise ConfigError(
+            path,
+            found=f"a model card of format {str(told['format'])[:40]}",
+            expected=known,
+            remedy="update brainunet, or fetch a model made for this version",
+        )
+    return ModelCard.model_validate(told)
+
+
+def _not_a_model(path: Path, found: str) -> ConfigError:
+    return ConfigError(path, found=found, expected=_EXPECTED, remedy="fetch the model again")
+
+
+def _require_finite(path: Path, weights: Weights) -> None:
+    if not weights.is_finite():
+        raise ConfigError(
+            path, found="weights that are NaN or infinite", expected="finite weights", remedy="go back to an earlier model"
+        )

@@ -80,7 +80,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
-Count = Annotated[int, Field(ge=0, le=10_000_000)]
+Count = Annotated[int, Field(strict=True, ge=0, le=10_000_000)]
 Seconds = Annotated[FiniteFloat, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Version = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9.+_-]+$")]
@@ -139,7 +139,7 @@ class Message(Record):
 
     protocol: Literal[1] = PROTOCOL
     run: Name
-    round: Annotated[int, Field(ge=0, le=1_000_000)]
+    round: Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 
 
 class Task(Message):
@@ -153,7 +153,7 @@ class TrainTask(Task):
 
     kind: Literal["train_task"] = "train_task"
     train: TrainConfig
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)]
     proximal_mu: Annotated[FiniteFloat, Field(ge=0)] = 0.0
 
 

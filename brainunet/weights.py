@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,12 +47,13 @@ class Weights:
         """The inverse of :meth:`flat`; the arrays are views of ``flat`` (N,).
 
         Raises:
-            FederationError: the layout names an array twice or does not add up to N values.
+            FederationError: the layout names an array twice, has an empty one, or does not add up to N values.
         """
         sizes = [math.prod(shape) for _, shape in layout]
         names = tuple(name for name, _ in layout)
-        if any(side < 0 for _, shape in layout for side in shape) or sum(sizes) != flat.size or flat.ndim != 1:
-            raise FederationError("weights", found=f"{flat.size} values", expected=f"{sum(sizes)} by their layout")
+        # no side below 1, so none above N either: numpy can't be made to overflow
+        if any(side < 1 for _, shape in layout for side in shape) or sum(sizes) != flat.size or flat.ndim != 1:
+            raise FederationError("weights", found=f"values of shape {flat.shape}", expected="as many as their layout says")
         if len(set(names)) != len(names):
             raise FederationError("weights", found="a name that appears twice", expected="one array for each name")
         ends = np.cumsum(sizes, dtype=np.int64)
@@ -69,9 +71,8 @@ class Weights:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over names, shapes and values, as hex."""
-        sha = hashlib.sha256()
-        for name, array in zip(self.names, self.arrays, strict=True):
-            sha.update(f"{name}{array.shape}".encode())
+        sha = hashlib.sha256(json.dumps(self.layout).encode())  # quoted, so that no name can pass for a shape or for values
+        for array in self.arrays:
             sha.update(np.ascontiguousarray(array).data)
         return sha.hexdigest()
 

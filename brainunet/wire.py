@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from brainunet.errors import FederationError
-from brainunet.records import AnyTask, EvaluateReply, EvaluateTask, Fault, Message, Reply, TrainReply, TrainTask
+from brainunet.records import PROTOCOL, AnyTask, EvaluateReply, EvaluateTask, Fault, Message, Reply, TrainReply, TrainTask
 from brainunet.weights import FloatArray, Layout, Weights
 
 MAX_HEADER_BYTES = 1_000_000
@@ -22,7 +22,10 @@ MAX_WEIGHTS_BYTES = 2_000_000_000
 
 _WEIGHTS_FIELD = {"train_task": "weights", "evaluate_task": "weights", "train_reply": "delta"}
 _MAY_TRAVEL = (TrainTask, EvaluateTask, TrainReply, EvaluateReply, Fault)
-_LAYOUT: TypeAdapter[Layout] = TypeAdapter(Layout)
+# As weights.Layout, with bounds on what an unknown sender may claim.
+_Side = Annotated[int, Field(strict=True, ge=1, le=2**31)]
+_Entry = tuple[Annotated[str, Field(max_length=256)], Annotated[tuple[_Side, ...], Field(max_length=8)]]
+_LAYOUT: TypeAdapter[Layout] = TypeAdapter(tuple[_Entry, ...])
 
 M = TypeVar("M", bound=Message)
 
@@ -61,18 +64,27 @@ def unpack(packed: Packed, expected: type[M] | Any) -> M:
     Raises:
         FederationError: too large, not JSON, an unknown field, a value out of range, or weights that don't fit their layout.
     """
-    if len(packed.header) > MAX_HEADER_BYTES or packed.n_bytes > MAX_HEADER_BYTES + MAX_WEIGHTS_BYTES:
-        raise FederationError("message", found=f"{packed.n_bytes} bytes", expected=f"at most {MAX_WEIGHTS_BYTES}")
     kinds = {t.model_fields["kind"].default: t for t in (get_args(expected) or (expected,))}
     try:
+        if len(packed.header) > MAX_HEADER_BYTES or packed.n_bytes > MAX_HEADER_BYTES + MAX_WEIGHTS_BYTES:
+            raise FederationError("message", found=f"{packed.n_bytes} bytes", expected=f"at most {MAX_WEIGHTS_BYTES}")
         header = json.loads(packed.header)
         kind = str(header.get("kind")) if isinstance(header, dict) else ""
         if kind not in kinds:
             raise FederationError("message", found=f"kind {kind[:40]!r}", expected=" or ".join(kinds))
+        if header.get("protocol") != PROTOCOL:
+            raise FederationError(
+                "message",
+                found=f"protocol {str(header.get('protocol'))[:20]}",
+                expected=f"protocol {PROTOCOL}",
+                remedy="bring both ends to one version",
+            )
         field = _WEIGHTS_FIELD.get(kind)
         if field is not None:
             layout = _LAYOUT.validate_python(header.pop("layout", None))
             header[field] = Weights.from_flat(layout, _float32(packed.values))
+        elif packed.values is not None:
+            raise FederationError("message", found=f"a {kind} with weights", expected="none")
         message: M = kinds[kind].model_validate(header)
         return message
     except (ValueError, RecursionError) as error:  # ValidationError and JSONDecodeError are ValueErrors

@@ -38,10 +38,10 @@ def augment_from(config: AugmentConfig) -> Augment:
     def augment(images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            changed: list[dict[str, tio.Image]] = [
-                transform(_subject(image, label)) for image, label in zip(images, labels, strict=True)
-            ]
-        return torch.stack([s["image"].data for s in changed]), torch.stack([s["label"].data[0] for s in changed])
+            changed = [transform(_subject(image, label)) for image, label in zip(images, labels, strict=True)]
+        # TorchIO resamples labels to float32
+        marks = [subject.label.data[0].to(labels.dtype) for subject in changed]
+        return torch.stack([subject.image.data for subject in changed]), torch.stack(marks)
 
     return augment
 

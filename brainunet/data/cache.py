@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +21,13 @@ import numpy as np
 from brainunet.config import PreprocessConfig, sha256_of
 from brainunet.data.preprocess import PreparedCase, prepare
 from brainunet.errors import BrainUNetError, UnreadableVolume
+from brainunet.files import flush
 from brainunet.labels import Modality
 from brainunet.records import Case
 
 FORMAT = "1"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,12 @@ class CaseCache:
         """
         key = _key(case, modalities, config)
         entry = self.folder / key[:2] / key
-        try:
-            return _read(entry)
-        except (OSError, ValueError, KeyError):  # not there, or damaged: make it (again)
-            shutil.rmtree(entry, ignore_errors=True)
+        if _is_there(entry):
+            try:
+                return _read(entry)
+            except (OSError, ValueError, LookupError, TypeError):
+                log.warning("%s: its cached copy is damaged and is made again", case.case_id)
+                shutil.rmtree(entry, ignore_errors=True)
         _write(entry, prepare(case, modalities, config))
         return _read(entry)
 
@@ -65,38 +72,54 @@ def _key(case: Case, modalities: Sequence[Modality], config: PreprocessConfig) -
 
 
 def _write(entry: Path, prepared: PreparedCase) -> None:
-    aside = entry.with_name(f".{entry.name}.{os.getpid()}.part")
+    facts = {
+        "box": prepared.box,
+        "affine": prepared.affine.tolist(),
+        "shape": prepared.shape,
+        "spacing_mm": prepared.spacing_mm,
+        "has_label": prepared.label is not None,
+    }
+    aside: Path | None = None
     try:
-        aside.mkdir(parents=True)
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", suffix=".part", dir=entry.parent))
         np.save(aside / "image.npy", prepared.image)
         if prepared.label is not None:
             np.save(aside / "label.npy", prepared.label)
-        facts = {
-            "box": prepared.box,
-            "affine": prepared.affine.tolist(),
-            "shape": prepared.shape,
-            "spacing_mm": prepared.spacing_mm,
-            "has_label": prepared.label is not None,
-        }
         (aside / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
-        if not entry.exists():
-            aside.rename(entry)
+        for path in aside.iterdir():
+            flush(path)
+        aside.rename(entry)
     except OSError as error:
-        raise BrainUNetError(
-            entry.parent.parent,
-            found=f"the cache can't be written: {error.strerror}",
-            remedy="free space on the disk, or choose another folder for the cache",
-        ) from None
+        if not _is_there(entry):  # else another process made the same entry first: just as good
+            raise BrainUNetError(
+                entry.parent.parent,
+                found=f"the cache can't be written: {error.strerror or error}",
+                remedy="free space on the disk, or choose another folder for the cache",
+            ) from None
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        if aside is not None:
+            shutil.rmtree(aside, ignore_errors=True)
+    for left in entry.parent.glob(f".{entry.name}.*.part"):  # by processes that were killed, or that are too late
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_there(entry: Path) -> bool:
+    return os.access(entry, os.F_OK)  # False, where Path.is_dir raises, in a folder that may not be entered
 
 
 def _read(entry: Path) -> PreparedCase:
     facts = json.loads((entry / "facts.json").read_text(encoding="utf-8"))
     start_stop = [(int(start), int(stop)) for start, stop in facts["box"]]
+    image = np.lib.format.open_memmap(entry / "image.npy", mode="r")
+    label = np.lib.format.open_memmap(entry / "label.npy", mode="r") if facts["has_label"] else None
+    sides = tuple(stop - start for start, stop in start_stop)
+    is_label = label is None or (label.dtype == np.uint8 and label.shape == sides)
+    if image.dtype != np.float16 or image.shape[1:] != sides or not is_label:
+        raise ValueError("arrays that are not those of the facts")
     return PreparedCase(
-        image=np.load(entry / "image.npy", mmap_mode="r"),
-        label=np.load(entry / "label.npy", mmap_mode="r") if facts["has_label"] else None,
+        image=image,
+        label=label,
         box=(start_stop[0], start_stop[1], start_stop[2]),
         affine=np.array(facts["affine"]),
         shape=(facts["shape"][0], facts["shape"][1], facts["shape"][2]),

@@ -51,12 +51,17 @@ def parse_convention(name: str | None) -> Convention | None:
     """
     if name is None:
         return None
-    if reason := REFUSED_CONVENTIONS.get(name.lower()):
-        raise UnsupportedConvention("--convention", found=name, remedy=reason)
+    if name.lower() in REFUSED_CONVENTIONS:
+        raise _refused("--convention", name.lower())
     try:
         return Convention(name.lower())
     except ValueError:
-        raise UnsupportedConvention("--convention", found=name, expected=nearest(name, list(Convention))) from None
+        raise UnsupportedConvention(
+            "--convention",
+            found=f"{name!r} ({nearest(name.lower(), list(Convention))})",
+            expected=" or ".join(Convention),
+            remedy="say which numbers the segmentations use: enhancing tumour is 4 in brats2021 and 3 in brats2023",
+        ) from None
 
 
 def convention_of(case_id: str) -> Convention | None:
@@ -72,8 +77,17 @@ def convention_of(case_id: str) -> Convention | None:
         if pattern.match(case_id):
             if isinstance(convention, Convention):
                 return convention
-            raise UnsupportedConvention(case_id, found=convention, remedy=REFUSED_CONVENTIONS[convention])
+            raise _refused(case_id, convention)
     return None
+
+
+def _refused(where: str, name: str) -> UnsupportedConvention:
+    return UnsupportedConvention(
+        where,
+        found=REFUSED_CONVENTIONS[name],
+        expected="cases as in BraTS 2021 or BraTS 2023+",
+        remedy="leave these files out, or convert them and name them so",
+    )
 
 
 def find_cases(
@@ -118,14 +132,21 @@ def _files_by_case(root: Path) -> tuple[dict[str, dict[str, list[Path]]], list[P
                 expected="a folder of cases",
                 remedy="check the name, and that you may read it",
             )
-        problems.append(Problem(Path(str(error.filename)).name, f"folder skipped: {error.strerror}"))
+        name = Path(str(error.filename)).name
+        problem = DataError(
+            name,
+            found=error.strerror or "a folder that can't be read",
+            expected="a folder of cases",
+            remedy="check that you may read it",
+        )
+        problems.append(Problem(name, str(problem)))
 
     files: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for folder, subfolders, names in os.walk(root, onerror=unreadable):
         subfolders.sort()
         for name in sorted(names):
             if _DECATHLON.match(name):
-                problems.append(Problem(name, f"{name}: {REFUSED_CONVENTIONS['decathlon']}."))
+                problems.append(Problem(name, str(_refused(name, "decathlon"))))
             elif (match := _FILE.match(name)) and not name.startswith("."):
                 files[match["case"]][_kind(match["kind"])].append(Path(folder) / name)
     return {case: dict(kinds) for case, kinds in files.items() if set(kinds) - {""}}, problems
@@ -147,8 +168,13 @@ def _case(
 ) -> Case:
     for kind, paths in kinds.items():
         if kind and len(paths) > 1:
-            names = " and ".join(path.name for path in paths[:2])
-            raise DataError(case_id, found=f"{len(paths)} files for {kind} ({names})", expected="one")
+            names = " and ".join(f"{path.parent.name}/{path.name}" for path in paths[:2])
+            raise DataError(
+                case_id,
+                found=f"{len(paths)} files for {kind} ({names})",
+                expected="one",
+                remedy="keep the right one and move the others out of the folder",
+            )
     missing = [m.value for m in modalities if m.value not in kinds]
     if need_label and "seg" not in kinds:
         missing.append("seg")

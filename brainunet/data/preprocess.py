@@ -65,7 +65,12 @@ def prepare(case: Case, modalities: Sequence[Modality], config: PreprocessConfig
     label = None if truth is None or case.label is None else read_label(case.label, truth, case.convention)
     mask = np.logical_or.reduce([volume.array != 0 for volume in volumes])
     if not mask.any():
-        raise DataError(case.case_id, found="every voxel of every modality is 0", expected="a brain")
+        raise DataError(
+            case.case_id,
+            found="every voxel of every modality is 0",
+            expected="a brain",
+            remedy="export the volumes again, or leave the case out",
+        )
     # a label outside the brain must stay in the crop, or its voxels would be missing from every score
     box = bounding_box(mask if label is None else mask | (label > 0), config.crop_margin_voxels)
     crop = tuple(slice(start, stop) for start, stop in box)
@@ -103,7 +108,12 @@ def read_label(path: Path, volume: Volume, convention: Convention) -> npt.NDArra
             "resection cavity, which is not supported",
         )
     if len(found) == 1:
-        raise DataError(path, found=f"label {found[0]:g} everywhere", expected="a tumour and its background")
+        raise DataError(
+            path,
+            found=f"label {found[0]:g} everywhere",
+            expected="a tumour and its background",
+            remedy="export the segmentation again, or leave the case out",
+        )
     table = np.zeros(max(stored) + 1, np.uint8)
     for value, label in stored.items():
         table[value] = label
@@ -131,8 +141,13 @@ def normalise(
     low, high = np.percentile(values, percentiles)
     np.clip(values, low, high, out=values)
     spread = float(values.std(dtype=np.float64))
-    if spread <= 1e-6 * max(1.0, abs(float(low)), abs(float(high))):
-        raise DataError(path, found=f"the same intensity ({values[0]:g}) all over the brain", expected="an image")
+    if spread <= 1e-6 * max(abs(float(low)), abs(float(high))):
+        raise DataError(
+            path,
+            found=f"the same intensity ({low:g}) all over the brain",
+            expected="an image",
+            remedy="export the volume again, or choose modalities without it",
+        )
     out = np.zeros(array.shape, np.float16)
     out[brain] = (values - values.mean(dtype=np.float64)) / spread
     return out

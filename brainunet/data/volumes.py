@@ -7,10 +7,11 @@ resampling). :func:`to_layout_of` is the exact way back to the orientation a fil
 from __future__ import annotations
 
 import gzip
-import io
+import itertools
+import math
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import nibabel as nib
 import numpy as np
@@ -20,8 +21,15 @@ from brainunet.errors import GeometryMismatch, UnreadableVolume
 from brainunet.files import writing_aside
 from brainunet.records import Volume
 
-MAX_VOXELS = 1024**3
+MAX_VOXELS = 512**3
+MAX_EXTRA_BYTES = 2**24  # before the voxels (header extensions) and after them (padding)
+MAX_INTENSITY = 1e30  # squares of it still fit a float64
 GRID_TOLERANCE_MM = 1e-2
+
+_EXPECTED = "a NIfTI volume (.nii or .nii.gz)"
+_COPY_AGAIN = "copy the file again from its source"
+_EXPORT_AGAIN = "export the volume again"
+_HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}  # by their length in bytes, which is also their first number
 
 
 def read_volume(path: Path) -> Volume:
@@ -32,11 +40,13 @@ def read_volume(path: Path) -> Volume:
     Raises:
         UnreadableVolume: missing, no permission, 0 bytes, truncated, not NIfTI, not three axes, complex, NaN or infinite.
     """
-    image = _open(path)
-    _require_three_axes(path, image)
-    array = nib.orientations.apply_orientation(_voxels(path, image), nib.orientations.io_orientation(image.affine))
-    affine = image.affine @ nib.orientations.inv_ornt_aff(nib.orientations.io_orientation(image.affine), image.shape)
-    return Volume(np.ascontiguousarray(array), np.asarray(affine, np.float64), _spacing_mm(path, affine))
+    header, data = _read(path)
+    affine = _affine(path, header)
+    stored = nib.orientations.io_orientation(affine)
+    array = nib.orientations.apply_orientation(_voxels(path, header, data), stored)
+    affine = affine @ nib.orientations.inv_ornt_aff(stored, header.get_data_shape())
+    x, y, z = np.linalg.norm(affine[:3, :3], axis=0)
+    return Volume(np.array(array, order="C"), affine, (float(x), float(y), float(z)))
 
 
 def to_layout_of(path: Path, canonical: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -44,14 +54,19 @@ def to_layout_of(path: Path, canonical: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
     Raises:
         GeometryMismatch: the array's shape is not that of the file in canonical orientation.
+        UnreadableVolume: the file is not what it was when it was read.
     """
-    image = _open(path)
-    _require_three_axes(path, image)
-    stored = nib.orientations.io_orientation(image.affine)
+    header, _ = _read(path, with_voxels=False)
+    stored = nib.orientations.io_orientation(_affine(path, header))
     back = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), stored)
     turned: npt.NDArray[Any] = nib.orientations.apply_orientation(canonical, back)
-    if turned.shape != image.shape:
-        raise GeometryMismatch(path, found=f"shape {image.shape}", expected=f"shape {turned.shape}")
+    if turned.shape != header.get_data_shape():
+        raise GeometryMismatch(
+            path,
+            found=f"shape {header.get_data_shape()}",
+            expected=f"shape {turned.shape}",
+            remedy="use the file that the array was made from",
+        )
     return turned
 
 
@@ -77,90 +92,134 @@ def same_grid(a: Volume, b: Volume) -> bool:
     """Whether two volumes have one shape and place every voxel within a hundredth of a millimetre of each other."""
     if a.array.shape != b.array.shape:
         return False
-    corner = np.append(np.array(a.array.shape, float) - 1, 1.0)
-    ends = (np.array([0.0, 0.0, 0.0, 1.0]), corner)
-    return all(bool(np.allclose(a.affine @ end, b.affine @ end, atol=GRID_TOLERANCE_MM)) for end in ends) and bool(
-        np.allclose(a.affine[:3, :3], b.affine[:3, :3], atol=GRID_TOLERANCE_MM)
-    )
+    # the distance is a convex function of the voxel, so it is largest at one of the eight corners
+    corners = np.array([(*corner, 1) for corner in itertools.product(*((0, side - 1) for side in a.array.shape))])
+    apart = np.linalg.norm(corners @ (a.affine - b.affine)[:3].T, axis=1)
+    return bool(apart.max() <= GRID_TOLERANCE_MM)
 
 
 def describe_grid(volume: Volume) -> str:
-    """Shape, spacing and origin in words, for messages."""
+    """Shape, spacing and the places of the first and last voxel in words, for messages."""
     spacing = ", ".join(f"{side:.2f}" for side in volume.spacing_mm)
-    origin = ", ".join(f"{x:.1f}" for x in volume.affine[:3, 3])
-    return f"shape {volume.array.shape}, spacing ({spacing}) mm, origin ({origin}) mm"
+    ends = [volume.affine @ (*voxel, 1) for voxel in ((0, 0, 0), np.array(volume.array.shape) - 1)]
+    first, last = (", ".join(f"{x:.2f}" for x in end[:3]) for end in ends)
+    return f"shape {volume.array.shape}, spacing ({spacing}) mm, voxels from ({first}) to ({last}) mm"
 
 
-def _open(path: Path) -> Any:
-    expected = "a NIfTI volume (.nii or .nii.gz)"
+def _read(path: Path, *, with_voxels: bool = True) -> tuple[Any, memoryview]:
+    """The checked header, and the bytes of the voxels: never more than the header promises, whatever the file unpacks to."""
     try:
         if path.stat().st_size == 0:
-            raise UnreadableVolume(path, found="0 bytes", expected=expected, remedy="copy the file again from its source")
-        raw = path.read_bytes()
-        data = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-        kind = nib.Nifti2Image if len(data) > 4 and data[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Image
-        return kind.from_stream(io.BytesIO(data))
-    except PermissionError:
-        raise UnreadableVolume(
-            path, found="no permission to read it", expected=expected, remedy="ask for read access"
-        ) from None
+            raise UnreadableVolume(path, found="0 bytes", expected=_EXPECTED, remedy=_COPY_AGAIN)
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            if not zipped:
+                return _parse(path, file, with_voxels)
+            with gzip.GzipFile(fileobj=file) as unzipped:
+                return _parse(path, unzipped, with_voxels)
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise UnreadableVolume(
-            path,
-            found="a gzip stream that ends early or is damaged",
-            expected=expected,
-            remedy="copy the file again from its source",
+            path, found="a gzip stream that ends early or is damaged", expected=_EXPECTED, remedy=_COPY_AGAIN
         ) from None
     except OSError as error:
-        raise UnreadableVolume(path, found=error.strerror or "a file that can't be read", expected=expected) from None
-    except (nib.spatialimages.HeaderDataError, nib.filebasedimages.ImageFileError, ValueError):
-        raise UnreadableVolume(path, found="a header that is not NIfTI", expected=expected) from None
-
-
-def _require_three_axes(path: Path, image: Any) -> None:
-    if len(image.shape) != 3:
         raise UnreadableVolume(
             path,
-            found=f"{len(image.shape)} axes, shape {image.shape}",
+            found=error.strerror or "a file that can't be read",
+            expected=_EXPECTED,
+            remedy="check that it is there and that you may read it",
+        ) from None
+
+
+def _parse(path: Path, stream: IO[bytes] | gzip.GzipFile, with_voxels: bool) -> tuple[Any, memoryview]:
+    start = stream.read(min(_HEADERS))
+    length = next((n for n in _HEADERS for order in ("little", "big") if start[:4] == n.to_bytes(4, order)), 0)
+    start += stream.read(max(0, length - len(start)))
+    try:
+        if not length or len(start) < length:
+            raise ValueError("no header")
+        header = _HEADERS[length](start)
+        shape, offset = header.get_data_shape(), header.get_data_offset()
+        header.get_slope_inter()
+    except (nib.spatialimages.HeaderDataError, ValueError, OverflowError):
+        raise UnreadableVolume(path, found="a header that is not NIfTI", expected=_EXPECTED, remedy=_COPY_AGAIN) from None
+    _require_three_axes(path, shape)
+    _require_numbers(path, header)
+    if not length <= offset <= MAX_EXTRA_BYTES:
+        raise UnreadableVolume(path, found=f"voxels said to start at byte {offset}", expected=_EXPECTED, remedy=_COPY_AGAIN)
+    if not with_voxels:
+        return header, memoryview(b"")
+    promised = offset - length + math.prod(shape) * header.get_data_dtype().itemsize
+    data = _at_most(stream, promised + MAX_EXTRA_BYTES + 1)
+    if not promised <= len(data) <= promised + MAX_EXTRA_BYTES:
+        few = "fewer" if len(data) < promised else "many more"
+        raise UnreadableVolume(
+            path, found=f"{few} bytes than its header promises", expected="a whole NIfTI volume", remedy=_COPY_AGAIN
+        )
+    return header, memoryview(data)[offset - length : promised]
+
+
+def _at_most(stream: IO[bytes] | gzip.GzipFile, limit: int) -> bytearray:
+    """Up to ``limit`` bytes, in pieces: a file that lies about its size costs no memory that it does not fill."""
+    data = bytearray()
+    while piece := stream.read(min(2**20, limit - len(data))):
+        data += piece
+    return data
+
+
+def _require_three_axes(path: Path, shape: tuple[int, ...]) -> None:
+    if len(shape) != 3:
+        raise UnreadableVolume(
+            path,
+            found=f"{len(shape)} axes, shape {shape}",
             expected="one 3D volume per file",
             remedy="split a 4D file into one file per modality (Medical Decathlon: channels are FLAIR, T1w, T1gd, T2w)",
         )
-    if min(image.shape) < 1 or int(np.prod([int(side) for side in image.shape])) > MAX_VOXELS:
-        raise UnreadableVolume(path, found=f"shape {image.shape}", expected=f"between 1 and {MAX_VOXELS} voxels")
+    if min(shape) < 1 or math.prod(shape) > MAX_VOXELS:
+        raise UnreadableVolume(path, found=f"shape {shape}", expected=f"1 to {MAX_VOXELS} voxels", remedy=_EXPORT_AGAIN)
 
 
-def _voxels(path: Path, image: Any) -> npt.NDArray[Any]:
-    if image.get_data_dtype().kind not in "iuf":
-        raise UnreadableVolume(path, found=f"voxels of type {image.get_data_dtype()}", expected="whole or real numbers")
-    slope, intercept = image.dataobj.slope, image.dataobj.inter
-    scaled = (slope, intercept) != (1.0, 0.0)
-    try:
-        # unscaled integers stay as they are: exact, and an eighth of float64's memory
-        array = np.asarray(image.dataobj) if not scaled else image.get_fdata(dtype=np.float32, caching="unchanged")
-    except (OSError, ValueError, EOFError):
+def _require_numbers(path: Path, header: Any) -> None:
+    if header.get_data_dtype().kind not in "iuf":
         raise UnreadableVolume(
             path,
-            found="fewer voxels than its header promises",
-            expected="a whole NIfTI volume",
-            remedy="copy the file again from its source",
-        ) from None
-    if array.dtype.kind == "f":
-        bad = int(array.size - np.isfinite(array).sum())
-        if bad:
-            raise UnreadableVolume(
-                path,
-                found=f"{bad} voxels that are NaN or infinite",
-                expected="finite intensities",
-                remedy="export the volume again",
-            )
+            found=f"voxels of type {header.get_value_label('datatype')}",
+            expected="whole or real numbers",
+            remedy="export the volume with one number per voxel",
+        )
+
+
+def _voxels(path: Path, header: Any, data: memoryview) -> npt.NDArray[Any]:
+    dtype, (slope, intercept) = header.get_data_dtype(), header.get_slope_inter()
+    # unscaled integers stay as they are: exact, and an eighth of float64's memory
+    array = np.frombuffer(data, dtype).reshape(header.get_data_shape(), order="F").astype(dtype.newbyteorder("="), copy=False)
+    if (slope, intercept) not in ((None, None), (1.0, 0.0)):
+        with np.errstate(over="ignore", invalid="ignore"):
+            array = (array * np.float64(slope) + np.float64(intercept)).astype(np.float32)
+    if array.dtype.kind == "f" and (bad := int(array.size - (np.abs(array) <= MAX_INTENSITY).sum())):
+        raise UnreadableVolume(
+            path,
+            found=f"{bad} voxels that are NaN, infinite or beyond {MAX_INTENSITY:g}",
+            expected="finite intensities",
+            remedy=_EXPORT_AGAIN,
+        )
     return array
 
 
-def _spacing_mm(path: Path, affine: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-    finite = bool(np.isfinite(affine).all())
-    sides = np.sqrt((affine[:3, :3] ** 2).sum(axis=0)) if finite else np.zeros(3)
-    if not finite or sides.min() <= 1e-3 or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+def _affine(path: Path, header: Any) -> npt.NDArray[np.float64]:
+    """Voxel to millimetre (4, 4), of a header whose axes have some length and are three."""
+    try:
+        with np.errstate(all="ignore"):
+            affine = np.asarray(header.get_best_affine(), np.float64)
+        sides = np.linalg.norm(affine[:3, :3], axis=0)
+        sound = np.abs(affine).max() < 1e6 and sides.min() > 1e-3 and abs(np.linalg.det(affine[:3, :3] / sides)) > 1e-6
+    except (nib.spatialimages.HeaderDataError, ValueError):
+        sound = False
+    if not sound:
         raise UnreadableVolume(
-            path, found="an affine that maps voxels to no place", expected="a sform or qform with axes of some length"
+            path,
+            found="an affine that maps voxels to no place",
+            expected="a sform or qform with three axes of some length",
+            remedy=_EXPORT_AGAIN,
         )
-    return (float(sides[0]), float(sides[1]), float(sides[2]))
+    return affine

@@ -28,7 +28,8 @@ def predict_in_windows(network: nn.Module, image: Tensor, window: tuple[int, int
         norm[place] += weight
     assert total is not None
     assert norm is not None
-    return total / norm
+    blended: Tensor = total / norm
+    return blended
 
 
 def _starts(whole: int, side: int) -> list[int]:
@@ -41,4 +42,4 @@ def _starts(whole: int, side: int) -> list[int]:
 def _gaussian(sides: list[int]) -> Tensor:
     axes = [torch.exp(-0.5 * ((torch.arange(side) - (side - 1) / 2) / (SIGMA * side)) ** 2) for side in sides]
     weight: Tensor = axes[0][:, None, None] * axes[1][None, :, None] * axes[2][None, None, :]
-    return weight.clamp_min(float(weight.max()) * 1e-3)
+    return weight.clamp_min(1e-3 * float(weight.max()))

@@ -27,8 +27,9 @@ class CrossEntropy:
         Weighted voxels are divided by their number, not by the sum of their weights, so that a patch without tumour keeps
         its small value instead of being scaled up.
         """
-        weight = None if self.weights is None else logits.new_tensor(self.weights).float()
-        voxels = F.cross_entropy(logits.float(), truth.long(), weight=weight, reduction="none")
+        logits = logits.float()  # before the weights take its type: bfloat16 knows no 0.3
+        weight = None if self.weights is None else logits.new_tensor(self.weights)
+        voxels = F.cross_entropy(logits, truth.long(), weight=weight, reduction="none")
         return voxels.mean(dim=(1, 2, 3)).mean()
 
 

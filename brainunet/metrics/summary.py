@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import fmean, median
 
+from brainunet.labels import Region
 from brainunet.records import CaseScore, ScoreRow, SiteScore, Structure
 
 
@@ -48,3 +49,10 @@ def federation_mean(sites: Iterable[SiteScore], metric: str = "dice") -> dict[St
                 total, n = sums.get(row.structure, (0.0, 0))
                 sums[row.structure] = (total + (row.mean or 0.0) * row.n, n + row.n)
     return {structure: (total / n if n else None) for structure, (total, n) in sums.items()}
+
+
+def mean_region_dice(sites: Iterable[SiteScore]) -> float | None:
+    """Mean of the federation's Dice for ET, TC and WT, of those that have one; None if none has."""
+    means = federation_mean(sites)
+    known = [value for region in Region if (value := means.get(region.value)) is not None]
+    return fmean(known) if known else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from torch import nn
 
@@ -34,8 +35,10 @@ from brainunet_client.site import Site
 
 log = logging.getLogger(__name__)
 
+OnStep: TypeAlias = Callable[[int, float], None]  # steps done, last loss
 
-def train(task: TrainTask, site: Site) -> TrainReply:
+
+def train(task: TrainTask, site: Site, on_step: OnStep = lambda step, loss: None) -> TrainReply:
     """Score the received weights on the validation cases, then train from them and reply with the difference.
 
     The optimizer starts afresh each round, so a round depends on nothing but the task, the cases and the seed.
@@ -60,6 +63,7 @@ def train(task: TrainTask, site: Site) -> TrainReply:
         seed=derive(task.seed, site.name, task.round),
         proximal_mu=task.proximal_mu,
         checkpoint=checkpoint,
+        on_step=on_step,
     )
     reply = TrainReply(
         run=task.run,
@@ -93,8 +97,8 @@ def evaluate(task: EvaluateTask, site: Site) -> EvaluateReply:
     )
 
 
-def do(task: AnyTask, site: Site) -> TrainReply | EvaluateReply:
-    return train(task, site) if isinstance(task, TrainTask) else evaluate(task, site)
+def do(task: AnyTask, site: Site, on_step: OnStep = lambda step, loss: None) -> TrainReply | EvaluateReply:
+    return train(task, site, on_step) if isinstance(task, TrainTask) else evaluate(task, site)
 
 
 def _network(task: AnyTask) -> nn.Module:

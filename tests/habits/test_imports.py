@@ -37,7 +37,12 @@ _DASHBOARD = ("dashboard/brainunet_dashboard",)
 # Library -> the files and folders that may import it. Elsewhere it is forbidden, in functions and TYPE_CHECKING too.
 HOMES: dict[str, tuple[str, ...]] = {
     "alembic": _STORE,
-    "flwr": ("server/brainunet_server/flower", "client/brainunet_client/flower", "simulation/brainunet_sim"),
+    "flwr": (
+        "brainunet/flower_records.py",  # the one translation that both ends must agree on
+        "client/brainunet_client/flower",
+        "server/brainunet_server/flower",
+        "simulation/brainunet_sim",
+    ),
     "grpc": _REGISTRIES,
     "matplotlib": ("brainunet/inference", "simulation/brainunet_sim"),
     "nibabel": ("brainunet/data/volumes.py",),

@@ -10,25 +10,17 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Final
+from typing import Final
 
 from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, FedProx
 from flwr.supercore.task_identity import TaskIdentity
-from pydantic import Field
 
-from brainunet.config import Settings, nearest
+from brainunet.config import StrategyConfig, nearest
 from brainunet.errors import ConfigError, FederationError
 from brainunet.weights import Weights
 
 ARRAYS, CASES = "arrays", "num-examples"
-
-
-class StrategyConfig(Settings):
-    """A line of STRATEGIES and its numbers; ``proximal_mu`` is FedProx's alone."""
-
-    name: str = "fedavg"
-    proximal_mu: Annotated[float, Field(ge=0, le=100)] = 0.01
 
 
 @dataclass(frozen=True)

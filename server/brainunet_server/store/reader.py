@@ -5,6 +5,7 @@ Lists are sorted here and not by the database, whose order of names depends on i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -13,12 +14,13 @@ from sqlalchemy import Select, func, select
 
 from brainunet.config import nearest
 from brainunet.errors import ConfigError
+from brainunet.records import ScoreRow, SiteScore
 from brainunet_server.store.opening import WAIT_S, open_for_reading
 from brainunet_server.store.problems import explained, shown
 from brainunet_server.store.rows import Kind, Model, Outcome, Run, Score, SiteRound, Status
 from brainunet_server.store.tables import models, runs, scores, site_rounds
 
-__all__ = ["Kind", "Model", "Outcome", "Run", "Score", "SiteRound", "Status", "StoreReader"]
+__all__ = ["Kind", "Model", "Outcome", "Run", "Score", "SiteRound", "Status", "StoreReader", "site_scores"]
 
 R = TypeVar("R", Run, SiteRound, Score, Model)
 
@@ -85,3 +87,20 @@ class StoreReader:
     def _rows(self, kind: type[R], query: Select[Any]) -> list[R]:
         with explained(self.engine.url), self.engine.connect() as connection:
             return [kind(**row) for row in connection.execute(query).mappings()]
+
+
+def site_scores(rows: Iterable[Score]) -> dict[int, dict[str, SiteScore]]:
+    """Score rows as records: model round -> site -> figures."""
+    grouped: dict[int, dict[str, list[ScoreRow]]] = {}
+    for row in rows:
+        figure = ScoreRow(
+            structure=row.structure, metric=row.metric, mean=row.mean, median=row.median, n=row.n, missing=row.missing
+        )
+        grouped.setdefault(row.round, {}).setdefault(row.site, []).append(figure)
+    return {
+        number: {
+            site: SiteScore(cases=max(figure.n + figure.missing for figure in figures), rows=tuple(figures))
+            for site, figures in sites.items()
+        }
+        for number, sites in grouped.items()
+    }

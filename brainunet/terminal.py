@@ -1,0 +1,52 @@
+"""What every command line of the project does alike: where output goes, how errors are said, which exit code ends it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+import click
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from brainunet.errors import BrainUNetError
+
+INTERRUPTED = 130
+
+
+def main_of(app: typer.Typer) -> Callable[[], None]:
+    """The entry point of a command line: one sentence and the right exit code for every error; a traceback with --debug."""
+
+    def main() -> None:
+        try:
+            code = typer.main.get_command(app).main(standalone_mode=False)
+            sys.exit(code if isinstance(code, int) else 0)
+        except BrainUNetError as error:
+            if "--debug" in sys.argv:
+                raise
+            _say(f"error: {error}")
+            sys.exit(error.exit_code)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            _say("interrupted")
+            sys.exit(INTERRUPTED)
+        except BrokenPipeError:  # the reader of our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+
+    return main
+
+
+def progress_bar() -> Progress:
+    """A progress bar on stderr; none where stderr is not a terminal."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
+
+
+def _say(text: str) -> None:
+    # plain print semantics: a path in a message must not be broken at the terminal's width or read as markup
+    sys.stderr.write(text + "\n")

@@ -1,0 +1,158 @@
+"""``brainunet-simulate``: a federation over virtual hospitals on this machine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+
+from brainunet.config import load
+from brainunet.data.cases import parse_convention
+from brainunet.errors import UsageError
+from brainunet.terminal import main_of
+from brainunet_sim.scenario import SimulationConfig
+
+if TYPE_CHECKING:
+    from brainunet_sim.run import Request
+
+app = typer.Typer(name="brainunet-simulate", add_completion=False, pretty_exceptions_enable=False)
+
+# what a folder of a simulation may hold; --overwrite removes nothing else
+MADE_HERE = ("config.json", "sites.json", "summary.json", "dice.png", "store.sqlite", "models", "phantoms", "work", "cache")
+
+
+@app.command()
+def simulate(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="folder for everything this makes")],
+    data: Annotated[Path | None, typer.Option(help="folder of cases (BraTS 2021, BraTS 2023+ or BraTS-Africa names)")] = None,
+    phantom: Annotated[bool, typer.Option("--phantom", help="make up cases instead")] = False,
+    sites: Annotated[int | None, typer.Option(help="virtual hospitals", min=1)] = None,
+    rounds: Annotated[int | None, typer.Option(help="rounds of training", min=1)] = None,
+    partition: Annotated[str | None, typer.Option(help="iid, centre, size or dirichlet")] = None,
+    partition_file: Annotated[Path | None, typer.Option(help="FeTS partition CSV instead of --partition")] = None,
+    strategy: Annotated[str | None, typer.Option(help="fedavg or fedprox")] = None,
+    preset: Annotated[str | None, typer.Option(help="network, unless the model of --init names it")] = None,
+    init: Annotated[str | None, typer.Option(help="model file to start from, 'starter' or 'random'")] = None,
+    baseline: Annotated[str | None, typer.Option(help="'local' also trains each site alone for the same steps")] = None,
+    convention: Annotated[str | None, typer.Option(help="label numbers, where names don't tell: brats2021, brats2023")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="one setting, such as train.steps=40")] = None,
+    database: Annotated[str | None, typer.Option(help="path or URL of the store (default: in --out)")] = None,
+    seed: Annotated[int | None, typer.Option(help="equal seeds give equal figures on one machine", min=0)] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the simulation begun in --out")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="begin anew where one was begun before")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
+) -> None:
+    """Federate BrainUNet over virtual hospitals, with the code of a real federation, on this machine."""
+    del debug
+    given = {name for name in context.params if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE}
+    if resume:
+        extra = sorted(given - {"out", "resume", "as_json", "quiet", "debug"})
+        if extra:
+            raise UsageError(
+                "--resume",
+                found=f"it came with {', '.join(extra)}",
+                expected="only --out",
+                remedy="a simulation goes on with the settings it was begun with",
+            )
+        from brainunet_sim.run import saved_request
+
+        _run(saved_request(out), as_json, quiet)
+        return
+    if (data is None) != phantom:
+        raise UsageError("brainunet-simulate", found="both or none of them", expected="either --data DIR or --phantom")
+    init = init or ("starter" if preset in (None, "brainunet-nano") else "random")
+    options: dict[str, Any] = {
+        "sites": sites,
+        "rounds": rounds,
+        "seed": seed,
+        "baseline": baseline,
+        "partition": partition and {"name": partition},
+        "strategy": strategy and {"name": strategy},
+        "model": preset and {"preset": preset},
+        "phantom": {} if phantom else None,
+    }
+    from brainunet_sim.run import settings_of_model
+
+    resolved = load(
+        SimulationConfig,
+        config,
+        settings or (),
+        base=settings_of_model(init),
+        options={name: value for name, value in options.items() if value is not None},
+    )
+    _take_folder(out, overwrite)
+    from brainunet_sim.run import Request, new_run_id, save_request
+
+    request = Request(
+        run_id=new_run_id(),
+        out=out,
+        config=resolved,
+        data=data,
+        init=init,
+        database=database,
+        convention=parse_convention(convention),
+        partition_file=partition_file,
+    )
+    save_request(request)
+    _run(request, as_json, quiet)
+
+
+def _run(request: Request, as_json: bool, quiet: bool) -> None:
+    from brainunet_sim.display import Display
+    from brainunet_sim.run import Watch, simulate
+
+    try:
+        with Display(request.run_id, request.config.rounds, quiet=quiet or as_json) as display:
+            summary = simulate(request, Watch(display.progress, display.sites, display.round))
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; go on with: brainunet-simulate --resume --out {request.out}", err=True)
+        raise
+    if as_json:
+        typer.echo(json.dumps(summary))
+        return
+    first, last = summary["rounds"][0]["mean_dice"], summary["rounds"][-1]["mean_dice"]
+    for region in ("WT", "TC", "ET"):
+        typer.echo(f"mean {region} Dice over the sites' validation cases: {first[region]:.3f} -> {last[region]:.3f}")
+    for problem in summary["skipped"]:
+        typer.echo(f"skipped {problem['case']}: {problem['reason']}")
+    typer.echo(f"{summary['seconds']:.0f} s, {summary['peak_memory_mb']} MB at most; see {request.out / 'dice.png'}")
+
+
+def _take_folder(out: Path, overwrite: bool) -> None:
+    """Make sure that ``out`` holds no other simulation.
+
+    Raises:
+        UsageError: it holds one, or other files.
+    """
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if names and "config.json" not in names:
+        raise UsageError(
+            out,
+            found="a folder with other files in it",
+            expected="a new or empty folder, or one of an earlier simulation",
+            remedy="choose another --out",
+        )
+    if names and not overwrite:
+        raise UsageError(
+            out,
+            found="a simulation begun earlier",
+            expected="a new folder",
+            remedy="go on with it by --resume, begin anew by --overwrite, or choose another --out",
+        )
+    for name in MADE_HERE:
+        path = out / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+main = main_of(app)
