@@ -5,6 +5,7 @@ Imported only by the ``flower/`` folders of server and client (docs/adr/0002).
 
 from __future__ import annotations
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from brainunet.errors import FederationError
@@ -33,6 +34,9 @@ def from_records(records: RecordDict) -> Packed:
     if not isinstance(header, str) or strangers:
         raise FederationError("message", found="other records than a header and its values", expected="this protocol's two")
     try:
-        return Packed(header, arrays[VALUES][VALUES].numpy() if arrays else None)
-    except (ValueError, TypeError, EOFError, OSError) as error:
+        values = arrays[VALUES][VALUES].numpy() if arrays else None
+    except Exception as error:  # noqa: BLE001 # numpy fails on bytes made up by others in a dozen ways, MemoryError among them
         raise FederationError("message", found=f"values that can't be read ({type(error).__name__})") from None
+    if not isinstance(values, np.ndarray | None):
+        raise FederationError("message", found="values that are no array", expected="one array")  # numpy opens archives too
+    return Packed(header, values)

@@ -6,7 +6,6 @@ it with its card beside this file. Minutes on two CPU cores.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig, sha256_of
 from brainunet.data.cases import find_cases
@@ -27,10 +26,11 @@ from brainunet.metrics.summary import mean_of, site_score
 from brainunet.model import build, weights_of
 from brainunet.modelfile import ModelCard, write_model
 from brainunet.starter import STARTER
+from brainunet.terminal import progress_bar
 from brainunet.training.loop import train
 
 MODEL = ModelConfig(preset="brainunet-nano", norm="group")
-SHAPE = (96, 96, 96)
+SHAPES = ((96, 96, 96), (72, 72, 72))  # features scale with the shape: two sizes teach two scales
 TRAINING_SEED, UNSEEN_SEED, WEIGHTS_SEED = 1, 2, 7
 
 
@@ -41,7 +41,7 @@ def main(
     steps: Annotated[int, typer.Option(help="optimizer steps")] = 900,
 ) -> None:
     config = TrainConfig(steps=steps, batch_size=2, patch=(64, 64, 64), learning_rate=2e-3, schedule="cosine", warmup_steps=30)
-    with tempfile.TemporaryDirectory() as folder, _progress() as progress:
+    with tempfile.TemporaryDirectory() as folder, progress_bar() as progress:
         training = _phantoms(Path(folder) / "train", cases, TRAINING_SEED, progress)
         task = progress.add_task("training", total=steps)
         torch.manual_seed(WEIGHTS_SEED)
@@ -63,7 +63,7 @@ def main(
         title="BrainUNet starter: brainunet-nano, pretrained on phantoms",
         model=MODEL,
         preprocess=PreprocessConfig(),
-        provenance=f"{steps} steps on {cases} gli-style phantoms of {SHAPE[0]}^3 voxels (brainunet.starter.pretrain), from "
+        provenance=f"{steps} steps on {cases} gli-style phantoms (brainunet.starter.pretrain), from "
         f"random weights; scored on {unseen} phantoms of another seed",
         trained_on="phantoms",
         intended_use="Demonstrations and tests. It has never seen a real brain: do not use it on a patient.",
@@ -78,13 +78,17 @@ def main(
 
 def _phantoms(folder: Path, number: int, seed: int, progress: Progress) -> list[PreparedCase]:
     task = progress.add_task("phantoms", total=number)
-    write_phantoms(folder, cases=number, style="gli", seed=seed, shape=SHAPE, on_case=lambda _: progress.advance(task))
-    return [prepare(case, MODEL.modalities, PreprocessConfig()) for case in find_cases(folder).cases]
-
-
-def _progress() -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
+    for i, shape in enumerate(SHAPES):
+        write_phantoms(
+            folder / str(i),
+            cases=number // len(SHAPES),
+            style="gli",
+            seed=seed + 1000 * i,
+            shape=shape,
+            on_case=lambda _: progress.advance(task),
+        )
+    found = [find_cases(folder / str(i)).cases for i in range(len(SHAPES))]
+    return [prepare(case, MODEL.modalities, PreprocessConfig()) for cases in found for case in cases]
 
 
 if __name__ == "__main__":

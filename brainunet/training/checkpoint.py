@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import pickle
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from torch import nn
 from brainunet.files import writing_aside
 
 log = logging.getLogger(__name__)
+
+_UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,19 @@ class Checkpoint:
     def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[float]]:
         """Put network and optimizer where they stood; the number of steps done and their losses (0 and none if no use)."""
         try:
+            with zipfile.ZipFile(self.path) as archive:
+                if damaged := archive.testzip():  # torch reads on over a wrong checksum
+                    raise zipfile.BadZipFile(damaged)
             state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-            if state["purpose"] != self._key():
+            if state["purpose"] != self._key() or _shapes(state["network"]) != _shapes(network.state_dict()):
                 return 0, []
-            network.load_state_dict(state["network"])
+            done, losses = int(state["step"]), list(state["losses"])
             optimizer.load_state_dict(state["optimizer"])
-            return int(state["step"]), list(state["losses"])
+            network.load_state_dict(state["network"])
+            return done, losses
         except FileNotFoundError:
             return 0, []
-        except (OSError, RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError):
+        except (*_UNREADABLE, RuntimeError, LookupError, TypeError, ValueError):
             log.warning("%s is damaged: this training starts from its first step", self.path.name)
             return 0, []
 
@@ -64,3 +71,7 @@ class Checkpoint:
 
     def _key(self) -> str:
         return hashlib.sha256(self.purpose.encode()).hexdigest()
+
+
+def _shapes(state: dict[str, Any]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}

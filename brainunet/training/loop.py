@@ -58,7 +58,7 @@ def train(
         on_step: told the number of steps done and the last loss.
 
     Raises:
-        ConfigError: no cases, an unknown loss, or batch norm with a single patch of one voxel per channel.
+        ConfigError: no cases, an unknown loss, or a patch so small that a norm sees a single voxel.
         TrainingDivergedError: the loss or a gradient is NaN or infinite.
     """
     if not cases:
@@ -85,7 +85,7 @@ def train(
             group["lr"] = learning_rate_at(step, config)
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bf16(config.precision, device)):
-            logits = network(images)
+            logits = _logits(network, images)
         loss = loss_of(logits, labels.to(device))
         loss.backward()  # type: ignore[no-untyped-call]
         add_proximal_gradient(parameters, anchors, proximal_mu)
@@ -104,6 +104,16 @@ def train(
         if checkpoint and (step + 1) % checkpoint.every_steps == 0:
             checkpoint.save(step + 1, losses, network, optimizer)
     return Trained(tuple(losses))
+
+
+def _logits(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    try:
+        logits: torch.Tensor = network(images)
+        return logits
+    except ValueError as error:  # of a norm whose channel has shrunk to one voxel
+        raise ConfigError(
+            "train.patch", found=str(error), expected="a patch that this network can halve", remedy="choose larger sides"
+        ) from None
 
 
 def optimizer_for(parameters: Sequence[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 
 from brainunet.errors import BrainUNetError, ConfigError, DataError, FederationError
 from brainunet.records import FaultCode
@@ -23,8 +24,14 @@ def fault_code(error: BaseException) -> FaultCode:
     # torch reports memory as RuntimeErrors of its own class; by name, so that this file needs no torch
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
         return FaultCode.OUT_OF_MEMORY
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if any(isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT) for e in _with_causes(error)):
         return FaultCode.DISK_FULL
     if isinstance(error, BrainUNetError) and type(error).__name__ == "TrainingDivergedError":
         return FaultCode.TRAINING_DIVERGED
     return FaultCode.INTERNAL
+
+
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__context__

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from brainunet.flower_records import from_records, to_records
@@ -24,20 +24,19 @@ def client_app(open_site: Callable[[Context], Site], work: Worker) -> ClientApp:
     app = ClientApp()
 
     def answer(message: Message, context: Context) -> Message:
-        reply = _reply_to(message, lambda task: work(task, open_site(context)))
-        return Message(to_records(pack(reply)), reply_to=message)
+        return Message(_reply_to(message, lambda task: work(task, open_site(context))), reply_to=message)
 
     app.train()(answer)
     app.evaluate()(answer)
     return app
 
 
-def _reply_to(message: Message, work: Callable[[AnyTask], Reply]) -> Reply:
+def _reply_to(message: Message, work: Callable[[AnyTask], Reply]) -> RecordDict:
     run, exchange = "unknown", 0
     try:
         task: AnyTask = unpack(from_records(message.content), AnyTask)
         run, exchange = task.run, task.round
-        return work(task)
+        return to_records(pack(work(task)))
     except Exception as error:
         log.exception("the task of round %s failed; the coordinator is told a code only", exchange)
-        return Fault(run=run, round=exchange, code=fault_code(error))
+        return to_records(pack(Fault(run=run, round=exchange, code=fault_code(error))))
