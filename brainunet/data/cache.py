@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from brainunet.config import PreprocessConfig, sha256_of
-from brainunet.data.preprocess import PreparedCase, prepare
+from brainunet.data.preprocess import PreparedCase, files_of, prepare
 from brainunet.errors import BrainUNetError, UnreadableVolume
 from brainunet.files import flush
 from brainunet.labels import Modality
@@ -57,7 +57,7 @@ class CaseCache:
 
 def _key(case: Case, modalities: Sequence[Modality], config: PreprocessConfig) -> str:
     sha = hashlib.sha256(f"{FORMAT} {sha256_of(config)} {case.convention} {' '.join(modalities)}".encode())
-    for path in [*(case.images[m] for m in modalities), *([case.label] if case.label else [])]:
+    for path in files_of(case, modalities):
         try:
             with path.open("rb") as file:
                 sha.update(hashlib.file_digest(file, "sha256").digest())

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from brainunet.config import PreprocessConfig
 from brainunet.data.volumes import describe_grid, read_volume, same_grid
-from brainunet.errors import DataError, GeometryMismatch, UnknownLabel
+from brainunet.errors import DataError, GeometryMismatch, MissingModality, UnknownLabel
 from brainunet.labels import STORED_LABELS, Convention, Modality
 from brainunet.records import Case, Volume
 
@@ -48,21 +48,21 @@ def prepare(case: Case, modalities: Sequence[Modality], config: PreprocessConfig
     """Read and normalise one case; the channels follow ``modalities``.
 
     Raises:
-        DataError: an unreadable file, grids that differ, an empty or constant modality, a label outside the convention, a
-            segmentation of one label everywhere.
+        DataError: a missing modality, an unreadable file, grids that differ, an empty or constant modality, a label outside
+            the convention, a segmentation of one label everywhere.
     """
-    volumes = [read_volume(case.images[m]) for m in modalities]
-    truth = None if case.label is None else read_volume(case.label)
+    paths = files_of(case, modalities)
+    volumes = [read_volume(path) for path in paths]
     first = volumes[0]
-    for path, volume in zip(_paths(case, modalities), [*volumes, *([truth] if truth else [])], strict=True):
+    for path, volume in zip(paths, volumes, strict=True):
         if not same_grid(first, volume):
             raise GeometryMismatch(
                 path,
                 found=describe_grid(volume),
-                expected=f"the grid of {case.images[modalities[0]].name}: {describe_grid(first)}",
+                expected=f"the grid of {paths[0].name}: {describe_grid(first)}",
                 remedy="resample the files of a case to one grid",
             )
-    label = None if truth is None or case.label is None else read_label(case.label, truth, case.convention)
+    label = None if case.label is None else read_label(case.label, volumes.pop(), case.convention)
     mask = np.logical_or.reduce([volume.array != 0 for volume in volumes])
     if not mask.any():
         raise DataError(
@@ -153,5 +153,18 @@ def normalise(
     return out
 
 
-def _paths(case: Case, modalities: Sequence[Modality]) -> list[Path]:
+def files_of(case: Case, modalities: Sequence[Modality]) -> list[Path]:
+    """The images in the order of ``modalities``, and last the segmentation where there is one.
+
+    Raises:
+        MissingModality: the case has no file for a modality.
+    """
+    missing = [m.value for m in modalities if m not in case.images]
+    if missing:
+        raise MissingModality(
+            case.case_id,
+            found=f"no file for {', '.join(missing)} (has {', '.join(m.value for m in case.images)})",
+            expected="one file for each modality of the model",
+            remedy="add the file, or choose a model for the modalities that are there",
+        )
     return [case.images[m] for m in modalities] + ([case.label] if case.label else [])

@@ -44,8 +44,11 @@ class Checkpoint:
             "network": network.state_dict(),
             "optimizer": optimizer.state_dict(),
         }
-        with writing_aside(self.path) as aside:
-            torch.save(state, aside)
+        with writing_aside(self.path) as aside, aside.open("wb") as file:
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:  # torch hides a full disk behind a complaint about its archive
+                raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
     def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[float]]:
         """Put network and optimizer where they stood; the number of steps done and their losses (0 and none if no use)."""

@@ -54,8 +54,7 @@ def train(task: TrainTask, site: Site, on_step: OnStep = lambda step, loss: None
     cases = _prepared(site.train, task, site)
     if not cases:
         raise DataError(site.name, found="no case to train on", expected="at least one")
-    purpose = f"{task.run} {task.round} {task.seed} {site.name} {task.weights.digest} {sha256_of(task.train)}"
-    checkpoint = Checkpoint(site.work / "training.ckpt", purpose)
+    checkpoint = checkpoint_of(task, site)
     trained = train_network(
         network,
         cases,
@@ -77,6 +76,14 @@ def train(task: TrainTask, site: Site, on_step: OnStep = lambda step, loss: None
     )
     checkpoint.remove()
     return reply
+
+
+def checkpoint_of(task: TrainTask, site: Site) -> Checkpoint:
+    """Where this training is kept, good for it alone: same task, same cases, same program."""
+    cases = " ".join(case.case_id for case in site.train)
+    settings = " ".join(map(sha256_of, (task.model, task.preprocess, task.train)))
+    purpose = f"{task.run} {task.round} {task.seed} {task.proximal_mu} {task.weights.digest} {settings}"
+    return Checkpoint(site.work / "training.ckpt", f"{__version__} {site.name} {purpose} {cases}")
 
 
 def evaluate(task: EvaluateTask, site: Site) -> EvaluateReply:

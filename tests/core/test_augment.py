@@ -95,7 +95,10 @@ def test_the_label_follows_the_image_through_flips_and_scaling(seed: int) -> Non
 
 def test_every_one_of_the_eight_flips_occurs_and_nothing_else() -> None:
     images, labels = batch_of(1)
-    axes = [tuple(axis for axis, flipped in zip((-3, -2, -1), choice, strict=True) if flipped) for choice in product((0, 1), repeat=3)]
+    axes = [
+        tuple(axis for axis, flipped in zip((-3, -2, -1), choice, strict=True) if flipped)
+        for choice in product((0, 1), repeat=3)
+    ]
     flips = [(images.flip(a), labels.flip(a)) if a else (images, labels) for a in axes]
     augment = augment_from(NOTHING.model_copy(update={"flip_probability": 0.5}))
 

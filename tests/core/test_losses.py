@@ -138,7 +138,11 @@ def test_tversky_on_two_voxels_by_hand() -> None:
 
 
 def test_alpha_is_the_price_of_claiming_too_much_and_beta_of_missing() -> None:
-    too_much, too_little, truth = probabilities((0, 1, 0, 0), (0, 1, 0, 0)), probabilities((1, 0, 0, 0), (1, 0, 0, 0)), labels(1, 0)
+    too_much, too_little, truth = (
+        probabilities((0, 1, 0, 0), (0, 1, 0, 0)),
+        probabilities((1, 0, 0, 0), (1, 0, 0, 0)),
+        labels(1, 0),
+    )
 
     def cost(logits: Tensor, alpha: float, beta: float) -> float:
         return Tversky(alpha, beta, weights=(0, 1, 0, 0))(logits, truth).item()

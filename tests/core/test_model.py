@@ -105,9 +105,7 @@ def test_one_pass_over_a_patch_costs_what_was_measured() -> None:
     assert 8 * size_of(ModelConfig(), patch=(64, 64, 64)).multiply_adds == size_of(ModelConfig()).multiply_adds
 
 
-@pytest.mark.parametrize(
-    ("preset", "millions"), [("brainunet-fast", 23.0), ("brainunet-lite", 5.71), ("brainunet-nano", 0.36)]
-)
+@pytest.mark.parametrize(("preset", "millions"), [("brainunet-fast", 23.0), ("brainunet-lite", 5.71), ("brainunet-nano", 0.36)])
 def test_the_smaller_networks_have_the_sizes_we_say(preset: str, millions: float) -> None:
     counted = size_of(ModelConfig(preset=preset), patch=(16, 16, 16)).parameters / 1e6
 

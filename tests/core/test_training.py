@@ -26,6 +26,7 @@ from brainunet.training.checkpoint import Checkpoint
 from brainunet.training.loop import Trained, TrainingDivergedError, learning_rate_at, optimizer_for, train, uses_bf16
 from brainunet.training.seeds import derive
 from brainunet.weights import Weights
+from tests.support.disk import disk_full_after
 from tests.support.nets import network
 from tests.support.prepared import prepared_case
 
@@ -131,9 +132,7 @@ def test_a_training_killed_in_the_middle_goes_on_to_the_same_weights(tmp_path: P
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     steps = list[int]()
 
-    taken_up = trained(
-        config(steps=8), checkpoint=Checkpoint(path, "killed", 4), on_step=lambda done, loss: steps.append(done)
-    )
+    taken_up = trained(config(steps=8), checkpoint=Checkpoint(path, "killed", 4), on_step=lambda done, loss: steps.append(done))
 
     assert steps == [5, 6, 7, 8]
     assert taken_up.digest == trained(config(steps=8)).digest
@@ -162,7 +161,7 @@ def test_a_checkpoint_of_another_training_is_not_taken_up(tmp_path: Path) -> Non
     assert refused(replace(checkpoint, path=tmp_path / "nothing.ckpt"), network())
 
 
-@pytest.mark.parametrize("at", [0.0, 0.3, 0.5, 0.7, 0.999])
+@pytest.mark.parametrize("at", [0.0, 0.2, 0.4, 0.6, 0.8])
 @pytest.mark.parametrize("damage", ["a flipped bit", "cut short"])
 def test_a_damaged_checkpoint_is_not_taken_up(at: float, damage: str, tmp_path: Path) -> None:
     checkpoint = saved(tmp_path / "training.ckpt")
@@ -198,12 +197,8 @@ def test_a_save_that_fails_leaves_the_earlier_checkpoint_and_no_litter(tmp_path:
     checkpoint = saved(tmp_path / "training.ckpt")
     before = checkpoint.path.read_bytes()
     made = network()
-    full = tmp_path / f".training.ckpt.{os.getpid()}.part"
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full on this system")
-    full.symlink_to("/dev/full")  # writing there fails as on a full disk
 
-    with pytest.raises(BrainUNetError, match="No space left on device"):
+    with disk_full_after(100_000), pytest.raises(BrainUNetError, match=r"training\.ckpt: it can't be written.*Free space on"):
         checkpoint.save(3, [], made, optimizer_for(list(made.parameters()), config()))
 
     assert checkpoint.path.read_bytes() == before

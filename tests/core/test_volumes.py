@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from brainunet.data.volumes import MAX_VOXELS, describe_grid, read_volume, same_grid, to_layout_of, write_volume
+from brainunet.data.volumes import describe_grid, read_volume, same_grid, to_layout_of, write_volume
 from brainunet.errors import DataError, GeometryMismatch, UnreadableVolume
 from brainunet.records import Volume
 from tests.support.cases import assert_helps
@@ -279,10 +279,6 @@ def test_a_file_that_lies_about_its_size_costs_no_memory(name: str, data: bytes,
 
     assert_helps(raised.value, where=path.name, found=found, exit_code=3)
     assert peak < 64 * 2**20, name
-
-
-def test_the_largest_volume_is_half_a_metre_a_side_at_one_millimetre() -> None:
-    assert MAX_VOXELS == 512**3
 
 
 # --- grids ------------------------------------------------------------------------------------------------------------------

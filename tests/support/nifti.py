@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import struct
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +49,7 @@ def nifti(
     """An uncompressed file of ``array``; ``codes`` are those of sform and qform, ``fields`` replace what would be written."""
     if sform is None and qform is None:
         sform = np.eye(4)
-    order = ">" if big_endian else "<"
+    order: Literal[">", "<"] = ">" if big_endian else "<"
     sform_code, qform_code = codes if codes is not None else (int(sform is not None), int(qform is not None))
     sides = np.linalg.norm((sform if qform is None else qform)[:3, :3], axis=0)  # type: ignore[index]
     handedness, quaternion = _quaternion(np.eye(4) if qform is None else qform)

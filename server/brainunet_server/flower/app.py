@@ -59,7 +59,8 @@ class FlowerExchange:
             yield Answer(site, None, problem="no reply in time" if site in nodes else "not connected")
 
     def _nodes(self) -> dict[str, int]:
-        return {node.name: node.node_id for node in self._grid.get_nodes()}
+        # nodes of Flower's own simulation have no name
+        return {node.name or str(node.node_id): node.node_id for node in self._grid.get_nodes()}
 
 
 def _answer(site: str, message: Message, bytes_down: int) -> Answer:

@@ -1,0 +1,240 @@
+"""What a hospital does with a task."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from brainunet.config import ModelConfig, PreprocessConfig
+from brainunet.errors import BrainUNetError, ConfigError, DataError
+from brainunet.inference.predictor import predict_labels
+from brainunet.metrics.report import score_case
+from brainunet.metrics.summary import site_score
+from brainunet.model import set_weights, weights_of
+from brainunet.records import EvaluateReply, FaultCode, SiteScore, TrainReply
+from brainunet.training.loop import train as train_network
+from brainunet.training.seeds import derive
+from brainunet.wire import pack, unpack
+from brainunet_client.faults import fault_code
+from brainunet_client.site import Site
+from brainunet_client.tasks import checkpoint_of, do, evaluate, train
+from tests.support.disk import disk_full_after
+from tests.support.nets import network, weights
+from tests.support.sites import NANO, evaluate_task, made_up_site, train_task
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return made_up_site(tmp_path_factory.mktemp("hospital"))
+
+
+@pytest.fixture
+def site(hospital: Site, tmp_path: Path) -> Site:
+    """The hospital's cases with a work folder of the test's own."""
+    return replace(hospital, work=tmp_path / "work")
+
+
+def score_of(made_with_seed: int, site: Site) -> SiteScore:
+    made = network(seed=made_with_seed)
+    scores = []
+    for case in site.validation:
+        prepared = site.cache.get(case, NANO.modalities, PreprocessConfig())
+        assert prepared.label is not None
+        scores.append(score_case(case.case_id, predict_labels(made, prepared.image), prepared.label))
+    return site_score(scores)
+
+
+def test_a_train_reply_says_what_was_received_and_what_training_made_of_it(site: Site) -> None:
+    received = weights(seed=5)
+    task = train_task(received, proximal_mu=0.1)
+
+    reply = train(task, site)
+
+    made = network()
+    set_weights(made, received)
+    cases = [site.cache.get(case, NANO.modalities, task.preprocess) for case in site.train]
+    trained = train_network(made, cases, task.train, seed=derive(task.seed, "CRV", task.round), proximal_mu=0.1)
+    assert reply.delta.digest == weights_of(made).minus(received).digest
+    assert reply.delta.norm() > 0
+    assert reply.loss == trained.mean_loss
+    assert reply.score == score_of(5, site)  # of the weights received, not of those trained
+    assert (reply.run, reply.round) == (task.run, task.round)
+    assert (reply.cases.train, reply.cases.validation) == (2, 1)
+    assert reply.seconds > 0
+
+
+def test_the_same_task_gives_the_same_delta_and_another_seed_round_or_site_another(site: Site) -> None:
+    received = weights()
+    first = train(train_task(received), site).delta.digest
+
+    assert train(train_task(received), site).delta.digest == first
+    others = [
+        train(train_task(received, seed=8), site),
+        train(train_task(received, round=4), site),
+        train(train_task(received), replace(site, name="LASUTH")),
+    ]
+    assert first not in {other.delta.digest for other in others}
+    assert len({other.delta.digest for other in others}) == 3
+
+
+def test_the_order_in_which_cases_were_found_does_not_matter(hospital: Site, tmp_path: Path) -> None:
+    everyone = [*hospital.validation, *reversed(hospital.train)]
+    sides = {case.case_id: "train" if case in hospital.train else "validation" for case in everyone}
+
+    same = Site.of("CRV", everyone, sides, hospital.cache, tmp_path)  # type: ignore[arg-type] # the two sides of a split
+
+    assert (same.train, same.validation) == (hospital.train, hospital.validation)
+
+
+def test_a_reply_survives_the_wire(site: Site) -> None:
+    reply = train(train_task(weights()), site)
+    there: TrainReply = unpack(pack(reply), TrainReply)
+
+    assert there.delta.digest == reply.delta.digest
+    assert there.model_copy(update={"delta": reply.delta}) == reply
+
+
+def test_an_evaluation_scores_the_weights_received_and_changes_nothing(site: Site) -> None:
+    reply = do(evaluate_task(weights(seed=6)), site)
+
+    assert isinstance(reply, EvaluateReply)
+    assert reply.score == score_of(6, site)
+    assert (reply.run, reply.round, reply.cases.train, reply.cases.validation) == ("glioma-1", 4, 2, 1)
+    assert not site.work.exists()
+
+
+def test_the_task_s_kind_decides(site: Site) -> None:
+    assert isinstance(do(train_task(weights(), steps=1), site), TrainReply)
+
+
+def test_a_site_without_validation_cases_trains_and_has_no_figures(site: Site) -> None:
+    reply = train(train_task(weights(), steps=1), replace(site, validation=()))
+
+    assert reply.score == SiteScore(cases=0, rows=())
+    assert reply.cases.validation == 0
+
+
+def broken(site: Site, tmp_path: Path, *, how_many: int) -> Site:
+    """The site with the first of its training cases cut short."""
+    cases = list(site.train)
+    for i in range(how_many):
+        stub = tmp_path / f"{cases[i].case_id}-t1c.nii.gz"
+        stub.write_bytes(b"")
+        cases[i] = replace(cases[i], images={modality: stub for modality in cases[i].images})
+    return replace(site, train=tuple(cases))
+
+
+def test_a_case_that_cannot_be_read_is_named_in_the_site_s_log_and_the_others_train(
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        reply = train(train_task(weights(), steps=1), broken(site, tmp_path, how_many=1))
+
+    assert reply.cases.train == 1
+    assert f"skipped: {site.train[0].case_id}" in caplog.text
+
+
+def test_a_site_whose_cases_cannot_be_read_says_that_it_has_none(site: Site, tmp_path: Path) -> None:
+    for nothing in (broken(site, tmp_path, how_many=2), replace(site, train=())):
+        with pytest.raises(DataError, match="no case to train on") as raised:
+            train(train_task(weights()), nothing)
+        assert fault_code(raised.value) is FaultCode.NO_USABLE_CASES
+
+
+def test_weights_of_another_network_are_refused_before_any_work(site: Site) -> None:
+    other = ModelConfig(preset="brainunet-nano", norm="batch")
+
+    for do_it, task in ((train, train_task), (evaluate, evaluate_task)):
+        with pytest.raises(ConfigError) as raised:
+            do_it(task(weights(), model=other), site)  # type: ignore[operator]
+        assert fault_code(raised.value) is FaultCode.MODEL_DOES_NOT_FIT
+    assert not site.work.exists()
+
+
+def test_a_training_that_diverges_is_a_fault_of_its_own(site: Site) -> None:
+    with pytest.raises(BrainUNetError) as raised:
+        train(train_task(weights(), steps=8, learning_rate=1e30), site)
+
+    assert fault_code(raised.value) is FaultCode.TRAINING_DIVERGED
+
+
+def test_nothing_is_left_of_a_training_that_was_answered(site: Site) -> None:
+    train(train_task(weights(), steps=26), site)  # long enough to be saved once
+
+    assert list(site.work.iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from brainunet.training import checkpoint
+from brainunet_client.site import Site
+from brainunet_client.tasks import train
+from brainunet.data.cache import CaseCache
+from brainunet.data.cases import find_cases
+from tests.support.nets import weights
+from tests.support.sites import train_task
+
+class Deadly(checkpoint.Checkpoint):
+    def save(self, *state):
+        super().save(*state)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+import brainunet_client.tasks
+brainunet_client.tasks.Checkpoint = Deadly
+cases, cache, work = map(Path, sys.argv[1:])
+found = find_cases(cases).cases
+site = Site("CRV", found[:2], found[2:], CaseCache(cache), work)
+train(train_task(weights(seed=5), steps=27), site)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill -9 on this system")
+def test_a_killed_training_goes_on_when_the_same_task_comes_again_and_gives_the_same_delta(site: Site, tmp_path: Path) -> None:
+    task = train_task(weights(seed=5), steps=27)
+    expected = train(task, replace(site, work=tmp_path / "elsewhere"))
+    folder = site.cache.folder.parent
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(folder / "cases"), str(site.cache.folder), str(site.work)],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        timeout=120,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    (left,) = site.work.iterdir()
+    assert not any(case.case_id.encode() in left.read_bytes() for case in site.train)
+
+    reply = train(task, site)
+
+    assert reply.delta.digest == expected.delta.digest
+    assert reply.loss == expected.loss
+
+
+@pytest.mark.parametrize("change", [{"seed": 8}, {"round": 4}, {"run": "glioma-2"}, {"steps": 27}, {"proximal_mu": 0.5}])
+def test_the_checkpoint_of_another_task_is_not_taken_up(change: dict[str, float], site: Site, tmp_path: Path) -> None:
+    received = weights()
+    cut, other = train_task(received, steps=26), train_task(received, **({"steps": 26} | change))
+    expected = train(other, replace(site, work=tmp_path / "elsewhere")).delta.digest
+    # the checkpoint that a training cut off at its last step leaves
+    made = network()
+    set_weights(made, received)
+    cases = [site.cache.get(case, NANO.modalities, cut.preprocess) for case in site.train]
+    train_network(made, cases, cut.train, seed=derive(cut.seed, "CRV", cut.round), checkpoint=checkpoint_of(cut, site))
+    assert any(site.work.iterdir())
+
+    assert train(other, site).delta.digest == expected
+
+
+def test_a_disk_that_is_full_stops_the_work_with_words(site: Site) -> None:
+    with disk_full_after(10_000), pytest.raises(BrainUNetError, match=r"training\.ckpt: it can't be written"):
+        train(train_task(weights(), steps=26), site)

@@ -1,0 +1,86 @@
+"""Who is held out for validation: a fifth, by patient, for good, whatever the order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from brainunet.data.splits import SAME_PATIENT, Side, hold_out, patient_of
+
+african = st.builds("BraTS-SSA-{:05d}-{:03d}".format, st.integers(1, 40), st.integers(0, 2))
+of_2021 = st.builds("BraTS2021_{:05d}".format, st.sampled_from([626, 758, 639, 557, 1, 2, 3]))
+plain = st.from_regex(r"[a-z]{1,5}", fullmatch=True)
+cases = st.lists(african | of_2021 | plain, unique=True, max_size=60)
+
+
+def sides_of_patients(sides: Mapping[str, Side]) -> dict[str, set[Side]]:
+    patients: dict[str, set[Side]] = {}
+    for case, side in sides.items():
+        patients.setdefault(patient_of(case), set()).add(side)
+    return patients
+
+
+@given(st.lists(plain, unique=True, min_size=1, max_size=60))
+def test_a_fifth_is_held_out_and_at_least_one(case_ids: list[str]) -> None:
+    held = [case for case, side in hold_out(case_ids).items() if side == "validation"]
+
+    assert len(held) == max(1, len(case_ids) // 5)
+
+
+@given(cases)
+def test_with_several_visits_the_last_patient_held_out_may_bring_a_few_more(case_ids: list[str]) -> None:
+    held = [case for case, side in hold_out(case_ids).items() if side == "validation"]
+
+    assert len(held) in range(max(1, len(case_ids) // 5), max(1, len(case_ids) // 5) + 3) if case_ids else held == []
+
+
+@given(cases, cases)
+def test_no_patient_is_on_both_sides(first: list[str], later: list[str]) -> None:
+    sides = hold_out(first)
+    for known in (sides, hold_out(later, sides), hold_out(first + later, sides)):
+        assert all(len(found) == 1 for found in sides_of_patients(known).values())
+
+
+@given(st.lists(cases, max_size=5))
+def test_nobody_ever_changes_side_while_cases_come_and_go(scans: list[list[str]]) -> None:
+    known: dict[str, Side] = {}
+    for case_ids in scans:
+        sides = hold_out(case_ids, known)
+
+        assert set(sides) == set(case_ids)
+        assert all(known.get(case, side) == side for case, side in sides.items())
+        known |= sides
+
+
+@given(cases, cases, st.randoms())
+def test_the_order_of_the_cases_does_not_matter(first: list[str], later: list[str], random: object) -> None:
+    before = hold_out(first)
+
+    assert hold_out(reversed(first)) == before
+    assert hold_out([*later, *later[::-1]], dict(reversed(before.items()))) == hold_out(later, before)
+
+
+@given(cases)
+def test_asking_again_changes_nothing(case_ids: list[str]) -> None:
+    assert hold_out(case_ids, hold_out(case_ids)) == hold_out(case_ids)
+
+
+def test_the_split_is_the_same_on_every_machine() -> None:
+    held = [case for case, side in hold_out(f"BraTS-SSA-{n:05d}-000" for n in range(10)).items() if side == "validation"]
+
+    # by hand: of printf BraTS-SSA-0000N | sha256sum, the two lowest
+    assert held == ["BraTS-SSA-00000-000", "BraTS-SSA-00001-000"]
+
+
+@pytest.mark.parametrize(("alias", "name"), SAME_PATIENT.items())
+def test_one_patient_under_two_names_stays_together(alias: str, name: str) -> None:
+    others = [f"BraTS2021_{number:05d}" for number in range(100, 140)]
+
+    sides = hold_out([alias, name, *others])
+
+    assert sides[alias] == sides[name]
+    assert hold_out([name, *others], {alias: "train"})[name] == "train"
+    assert hold_out([name, *others], {alias: "validation"})[name] == "validation"
