@@ -40,8 +40,8 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
 )
 
 
-def build(config: ModelConfig) -> nn.Module:
-    """A network with fresh random weights from torch's current seed.
+def build(config: ModelConfig, seed: int | None = None) -> nn.Module:
+    """A network with random weights: those of ``seed``, else of wherever torch's generator stands.
 
     Raises:
         ConfigError: an unknown preset.
@@ -50,7 +50,10 @@ def build(config: ModelConfig) -> nn.Module:
         architecture = ARCHITECTURES[config.preset]
     except KeyError:
         raise ConfigError("model.preset", found=config.preset, expected=nearest(config.preset, ARCHITECTURES)) from None
-    return architecture(len(config.modalities), len(LABELS), config.norm)
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        return architecture(len(config.modalities), len(LABELS), config.norm)
 
 
 def load(path: Path | str) -> nn.Module:

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.console import Console
 from rich.progress import Progress
@@ -44,8 +43,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder, progress_bar() as progress:
         training = _phantoms(Path(folder) / "train", cases, TRAINING_SEED, progress)
         task = progress.add_task("training", total=steps)
-        torch.manual_seed(WEIGHTS_SEED)
-        network = build(MODEL)
+        network = build(MODEL, seed=WEIGHTS_SEED)
         train(
             network,
             training,

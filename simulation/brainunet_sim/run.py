@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from brainunet.config import sha256_of
 from brainunet.data.cache import CaseCache
 from brainunet.errors import ConfigError
@@ -183,7 +181,6 @@ def starting_model(init: str, config: SimulationConfig) -> tuple[Weights, ModelC
         ConfigError: not a model file, or one whose card names another network or normalisation than the settings.
     """
     if init == RANDOM:
-        torch.manual_seed(derive(config.seed, "weights") % 2**32)
         card = ModelCard(
             title=f"{config.model.preset}, random weights",
             model=config.model,
@@ -191,7 +188,7 @@ def starting_model(init: str, config: SimulationConfig) -> tuple[Weights, ModelC
             provenance=f"random weights of seed {config.seed}",
             trained_on="nothing",
         )
-        weights = weights_of(build(config.model))
+        weights = weights_of(build(config.model, seed=derive(config.seed, "weights")))
         return weights, card.model_copy(update={"weights_sha256": weights.digest})
     path = _file_of(init)
     weights, card = read_model(path)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,8 @@ from brainunet.inference.predictor import predict_labels
 from brainunet.metrics.report import score_case
 from brainunet.metrics.summary import site_score
 from brainunet.model import set_weights, weights_of
-from brainunet.records import EvaluateReply, FaultCode, SiteScore, TrainReply
+from brainunet.records import EvaluateReply, FaultCode, SiteScore, TrainReply, TrainTask
+from brainunet.training.loop import optimizer_for
 from brainunet.training.loop import train as train_network
 from brainunet.training.seeds import derive
 from brainunet.wire import pack, unpack
@@ -166,12 +168,6 @@ def test_a_training_that_diverges_is_a_fault_of_its_own(site: Site) -> None:
     assert fault_code(raised.value) is FaultCode.TRAINING_DIVERGED
 
 
-def test_nothing_is_left_of_a_training_that_was_answered(site: Site) -> None:
-    train(train_task(weights(), steps=26), site)  # long enough to be saved once
-
-    assert list(site.work.iterdir()) == []
-
-
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -220,19 +216,48 @@ def test_a_killed_training_goes_on_when_the_same_task_comes_again_and_gives_the_
     assert reply.loss == expected.loss
 
 
-@pytest.mark.parametrize("change", [{"seed": 8}, {"round": 4}, {"run": "glioma-2"}, {"steps": 27}, {"proximal_mu": 0.5}])
-def test_the_checkpoint_of_another_task_is_not_taken_up(change: dict[str, float], site: Site, tmp_path: Path) -> None:
-    received = weights()
-    cut, other = train_task(received, steps=26), train_task(received, **({"steps": 26} | change))
-    expected = train(other, replace(site, work=tmp_path / "elsewhere")).delta.digest
-    # the checkpoint that a training cut off at its last step leaves
+def cut_off(task: TrainTask, site: Site) -> None:
+    """Leave the checkpoint of a training that ended before its reply was made."""
     made = network()
-    set_weights(made, received)
-    cases = [site.cache.get(case, NANO.modalities, cut.preprocess) for case in site.train]
-    train_network(made, cases, cut.train, seed=derive(cut.seed, "CRV", cut.round), checkpoint=checkpoint_of(cut, site))
-    assert any(site.work.iterdir())
+    set_weights(made, task.weights)
+    cases = [site.cache.get(case, NANO.modalities, task.preprocess) for case in site.train]
+    every_step = replace(checkpoint_of(task, site), every_steps=1)
+    train_network(made, cases, task.train, seed=derive(task.seed, site.name, task.round), checkpoint=every_step)
+    assert [path.name for path in site.work.iterdir()] == ["training.ckpt"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 8},
+        {"round": 4},
+        {"run": "glioma-2"},
+        {"steps": 3},
+        {"proximal_mu": 0.5},
+        {"preprocess": PreprocessConfig(clip_percentiles=(5, 95))},
+    ],
+)
+def test_the_checkpoint_of_another_task_is_not_taken_up(change: dict[str, Any], site: Site, tmp_path: Path) -> None:
+    received = weights()
+    other = train_task(received, **change)
+    expected = train(other, replace(site, work=tmp_path / "elsewhere")).delta.digest
+    cut_off(train_task(received), site)
 
     assert train(other, site).delta.digest == expected
+
+
+def test_the_checkpoint_of_the_same_task_is_taken_up_and_gone_once_there_is_a_reply(site: Site, tmp_path: Path) -> None:
+    task = train_task(weights())
+    cut_off(task, site)
+    kept = checkpoint_of(task, site)
+    made = network(seed=9)
+    done, losses = kept.restore(made, optimizer_for(list(made.parameters()), task.train))
+
+    reply = train(task, site)
+
+    assert (done, sum(losses) / 2) == (2, reply.loss)
+    assert reply.delta.digest == weights_of(made).minus(task.weights).digest
+    assert list(site.work.iterdir()) == []
 
 
 def test_a_disk_that_is_full_stops_the_work_with_words(site: Site) -> None:
