@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from pydantic_core import ErrorDetails
 
 from brainunet.errors import ConfigError
-from brainunet.labels import DEFAULT_MODALITIES, LABELS, Modality
+from brainunet.labels import DEFAULT_MODALITIES, Modality
 
 Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Positive = Annotated[FiniteFloat, Field(gt=0)]
@@ -38,13 +38,13 @@ class ModelConfig(Settings):
 
     preset: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9-]+$")] = "brainunet"
     norm: Literal["group", "batch", "instance"] = "group"
-    modalities: Annotated[tuple[Modality, ...], Field(min_length=1)] = DEFAULT_MODALITIES
+    modalities: tuple[Modality, ...] = DEFAULT_MODALITIES
 
     @field_validator("modalities")
     @classmethod
     def _each_once(cls, modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:
-        if len(set(modalities)) < len(modalities):
-            raise ValueError("a modality appears twice: name each one once")
+        if not modalities or len(set(modalities)) < len(modalities):
+            raise ValueError("name at least one modality, and each only once")
         return modalities
 
 
@@ -61,9 +61,16 @@ class LossConfig(Settings):
     name: str = "tversky+cross_entropy"
     alpha: NonNegative = 0.3
     beta: NonNegative = 0.7
-    weights: Annotated[tuple[NonNegative, ...], Field(min_length=len(LABELS), max_length=len(LABELS))] | None = None
+    weights: tuple[NonNegative, NonNegative, NonNegative, NonNegative] | None = None
     smooth_voxels: Positive = 1.0
     cross_entropy_share: Probability = 0.5
+
+    @field_validator("weights")
+    @classmethod
+    def _some_label_counts(cls, weights: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if weights is not None and not any(weights):
+            raise ValueError("every label weighs 0: give at least one a weight")
+        return weights
 
 
 class AugmentConfig(Settings):

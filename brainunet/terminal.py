@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 
@@ -22,6 +21,8 @@ def main_of(app: typer.Typer) -> Callable[[], None]:
     def main() -> None:
         try:
             code = typer.main.get_command(app).main(standalone_mode=False)
+            if code == INTERRUPTED:  # what Typer makes of a KeyboardInterrupt
+                raise KeyboardInterrupt
             sys.exit(code if isinstance(code, int) else 0)
         except BrainUNetError as error:
             if "--debug" in sys.argv:
@@ -34,9 +35,6 @@ def main_of(app: typer.Typer) -> Callable[[], None]:
         except (click.Abort, KeyboardInterrupt):
             _say("interrupted")
             sys.exit(INTERRUPTED)
-        except BrokenPipeError:  # the reader of our output has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
 
     return main
 

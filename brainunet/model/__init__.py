@@ -25,7 +25,7 @@ from brainunet.model.unet import BrainUNet
 from brainunet.modelfile import read_model
 from brainunet.weights import Weights
 
-__all__ = ["ARCHITECTURES", "ModelSize", "build", "load", "set_weights", "size_of", "weights_of"]
+__all__ = ["ARCHITECTURES", "ModelSize", "build", "default_device", "load", "set_weights", "size_of", "weights_of"]
 
 # inputs, outputs, norm -> network
 Architecture = Callable[[int, int, str], nn.Module]
@@ -68,6 +68,11 @@ def load(path: Path | str) -> nn.Module:
     return network.eval()
 
 
+def default_device() -> torch.device:
+    """Where to train and predict: the first CUDA GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def weights_of(network: nn.Module) -> Weights:
     """A copy of everything real-valued in the state dict, in its order; integer counters are left out."""
     state = network.state_dict()
@@ -78,15 +83,16 @@ def set_weights(network: nn.Module, weights: Weights) -> None:
     """Copy weights into a network of the same architecture.
 
     Raises:
-        ConfigError: a name missing, unknown or of another shape.
+        ConfigError: a name missing, unknown, of another shape or in another place.
     """
     state = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
     expected = {name: tuple(value.shape) for name, value in state.items()}
-    if expected != dict(weights.layout):
+    if tuple(expected.items()) != weights.layout:
         odd = sorted(set(expected.items()) ^ set(weights.layout))
+        found = f"of which {odd[0][0]} is missing, unknown or of another shape" if odd else "in another order"
         raise ConfigError(
             "model weights",
-            found=f"{len(weights.names)} arrays, of which {odd[0][0]} is missing, unknown or of another shape",
+            found=f"{len(weights.names)} arrays, {found}",
             expected=f"the {len(expected)} arrays of this architecture",
             remedy="check that preset, norm and modalities are those the weights were trained with",
         )

@@ -17,6 +17,7 @@ from brainunet.data.preprocess import PreparedCase
 from brainunet.errors import BrainUNetError, ConfigError
 from brainunet.losses import loss_from
 from brainunet.losses.proximal import add_proximal_gradient
+from brainunet.model import default_device
 from brainunet.training.checkpoint import Checkpoint
 from brainunet.training.seeds import derive
 
@@ -63,7 +64,7 @@ def train(
     """
     if not cases:
         raise ConfigError("training", found="no labelled case", expected="at least one")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     network.train().to(device)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # true of modules, missing in torch's stubs
     loss_of = loss_from(config.loss)

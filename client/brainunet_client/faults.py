@@ -21,14 +21,18 @@ def fault_code(error: BaseException) -> FaultCode:
         return FaultCode.TASK_NOT_UNDERSTOOD
     if isinstance(error, ConfigError):
         return FaultCode.MODEL_DOES_NOT_FIT
-    # torch reports memory as RuntimeErrors of its own class; by name, so that this file needs no torch
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _is_torch_without_memory(error)):
         return FaultCode.OUT_OF_MEMORY
     if any(isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT) for e in _with_causes(error)):
         return FaultCode.DISK_FULL
     if isinstance(error, BrainUNetError) and type(error).__name__ == "TrainingDivergedError":
         return FaultCode.TRAINING_DIVERGED
     return FaultCode.INTERNAL
+
+
+def _is_torch_without_memory(error: RuntimeError) -> bool:
+    # by name, so that this file needs no torch
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def _with_causes(error: BaseException | None) -> Iterator[BaseException]:

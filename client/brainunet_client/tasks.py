@@ -16,7 +16,7 @@ from brainunet.errors import DataError
 from brainunet.inference.predictor import predict_labels
 from brainunet.metrics.report import score_case
 from brainunet.metrics.summary import site_score
-from brainunet.model import build, set_weights, weights_of
+from brainunet.model import build, default_device, set_weights, weights_of
 from brainunet.records import (
     AnyTask,
     Case,
@@ -109,7 +109,7 @@ def do(task: AnyTask, site: Site, on_step: OnStep = lambda step, loss: None) -> 
 
 
 def _network(task: AnyTask) -> nn.Module:
-    network = build(task.model)
+    network = build(task.model).to(default_device())
     set_weights(network, task.weights)
     return network
 

@@ -23,7 +23,9 @@ def _answers_this_task(reply: Reply, task: AnyTask) -> str | None:
 
 def _is_of_the_kind_asked_for(reply: Reply, task: AnyTask) -> str | None:
     wanted = TrainReply if isinstance(task, TrainTask) else EvaluateReply
-    return None if isinstance(reply, (wanted, Fault)) else f"sent a {reply.kind}, asked was a {wanted.__name__}"
+    if isinstance(reply, (wanted, Fault)):
+        return None
+    return f"sent {reply.kind}, asked was {wanted.model_fields['kind'].default}"
 
 
 def _has_cases(reply: Reply, task: AnyTask) -> str | None:

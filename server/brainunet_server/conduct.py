@@ -7,17 +7,18 @@ leaves at most an incomplete round, which is run again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from brainunet.errors import ConfigError
+from brainunet.errors import BrainUNetError, ConfigError
 from brainunet.metrics.summary import mean_region_dice
 from brainunet.modelfile import ModelCard, read_model, write_model
 from brainunet.weights import Weights
 from brainunet_server.rounds import Exchange, Plan, RoundResult, SiteResult, Strategy, rounds
 from brainunet_server.store.reader import StoreReader, site_scores
-from brainunet_server.store.rows import Ending, Model, Run, Score, SiteRound
+from brainunet_server.store.rows import Model, Run, Score, SiteRound
 from brainunet_server.store.writer import StoreWriter
 
 
@@ -40,6 +41,7 @@ def conduct(
     run: Run,
     plan: Plan,
     start: tuple[Weights, ModelCard],
+    card: ModelCard,
     keeping: Keeping,
     exchange: Exchange,
     strategy: Strategy,
@@ -48,7 +50,8 @@ def conduct(
     """Run or resume ``run`` and keep it; afterwards ``best.safetensors`` is the round with the highest mean Dice.
 
     Args:
-        start: the model of round 0 with its card, from which every later card descends.
+        start: the model of round 0 with its own card.
+        card: what the models made here say of themselves; run, round, parent and scores are filled in.
         on_round: told each exchange as soon as it is kept.
 
     Raises:
@@ -56,10 +59,12 @@ def conduct(
         FederationError: too few usable replies.
         BrainUNetError: disk or database.
     """
+    card = card.model_copy(update={"parent_sha256": start[0].digest})
     with StoreWriter(keeping.database) as store:
         store.start_run(run)
-        ending: Ending = "failed"
         try:
+            for left in keeping.models.glob(".*.part"):  # by a process that was killed while it wrote
+                left.unlink()
             done = _last_complete(run.id, keeping)
             if done is None:
                 done = 0
@@ -67,15 +72,14 @@ def conduct(
             store.rewind(run.id, done)
             weights, _ = read_model(keeping.model_file(done))
             for result in rounds(plan, weights, done, exchange, strategy):
-                _keep(store, run.id, result, start[1], keeping)
+                _keep(store, run.id, result, card, keeping)
                 on_round(result)
             _keep_best(run.id, keeping)
-            ending = "completed"
-        except KeyboardInterrupt:
-            ending = "interrupted"
+        except BaseException as error:
+            with suppress(BrainUNetError):  # a full disk fails here too, and the first error is the one to tell
+                store.finish_run(run.id, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
-        finally:
-            store.finish_run(run.id, ending)
+        store.finish_run(run.id, "completed")
 
 
 def _last_complete(run_id: str, keeping: Keeping) -> int | None:
@@ -90,7 +94,7 @@ def _last_complete(run_id: str, keeping: Keeping) -> int | None:
     return None
 
 
-def _keep(store: StoreWriter, run_id: str, result: RoundResult, first: ModelCard, keeping: Keeping) -> None:
+def _keep(store: StoreWriter, run_id: str, result: RoundResult, card: ModelCard, keeping: Keeping) -> None:
     answers = [_site_round(run_id, result.exchange, site) for site in result.sites]
     figures = [
         Score(run_id=run_id, round=result.exchange - 1, site=site.site, **row.model_dump())
@@ -100,17 +104,9 @@ def _keep(store: StoreWriter, run_id: str, result: RoundResult, first: ModelCard
     ]
     store.record_exchange(run_id, result.exchange, answers, figures)
     if result.weights is not None:
-        card = first.model_copy(
-            update={
-                "title": f"{first.model.preset} after round {result.exchange} of run {run_id}",
-                "run": run_id,
-                "round": result.exchange,
-                "parent_sha256": first.weights_sha256,
-                "scores": {},
-                "made_at": None,
-            }
-        )
-        _keep_model(store, run_id, result.exchange, result.weights, card, keeping)
+        title = f"{card.model.preset} after round {result.exchange} of run {run_id}"
+        made = {"title": title, "run": run_id, "round": result.exchange, "scores": {}, "made_at": None}
+        _keep_model(store, run_id, result.exchange, result.weights, card.model_copy(update=made), keeping)
 
 
 def _keep_model(store: StoreWriter, run_id: str, number: int, weights: Weights, card: ModelCard, keeping: Keeping) -> None:

@@ -6,7 +6,7 @@ next model, and the caller keeps what :func:`rounds` yields.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -99,7 +99,7 @@ def rounds(plan: Plan, start: Weights, done: int, exchange: Exchange, strategy: 
         assert result.weights is not None
         weights = result.weights
     task = EvaluateTask(run=plan.run, round=plan.rounds + 1, model=plan.model, preprocess=plan.preprocess, weights=weights)
-    yield RoundResult(plan.rounds + 1, tuple(_result(answer, task) for answer in exchange.ask(task, exchange.sites())), None)
+    yield RoundResult(task.round, _by_name(_result(answer, task) for answer in exchange.ask(task, exchange.sites())), None)
 
 
 def _train(plan: Plan, number: int, weights: Weights, exchange: Exchange, strategy: Strategy) -> RoundResult:
@@ -130,7 +130,11 @@ def _train(plan: Plan, number: int, weights: Weights, exchange: Exchange, strate
             remedy="mend the sites named, then resume the run: complete rounds are kept",
         )
     following = strategy.step(number, weights, weights.plus(mean.result()), cases=int(mean.total))
-    return RoundResult(number, tuple(sorted(results, key=lambda r: r.site)), following)
+    return RoundResult(number, _by_name(results), following)
+
+
+def _by_name(results: Iterable[SiteResult]) -> tuple[SiteResult, ...]:
+    return tuple(sorted(results, key=lambda result: result.site))
 
 
 def _result(answer: Answer, task: AnyTask) -> SiteResult:

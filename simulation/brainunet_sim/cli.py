@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
 app = typer.Typer(name="brainunet-simulate", add_completion=False, pretty_exceptions_enable=False)
 
 # what a folder of a simulation may hold; --overwrite removes nothing else
-MADE_HERE = ("config.json", "sites.json", "summary.json", "dice.png", "store.sqlite", "models", "phantoms", "work", "cache")
+MADE_HERE = (
+    *("sites.json", "summary.json", "dice.png", "models", "phantoms", "work", "cache"),
+    *("store.sqlite", "store.sqlite-wal", "store.sqlite-shm"),
+    "config.json",  # last: it marks the folder as ours
+)
 
 
 @app.command()
@@ -54,7 +59,8 @@ def simulate(
     del debug
     given = {name for name in context.params if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE}
     if resume:
-        extra = sorted(given - {"out", "resume", "as_json", "quiet", "debug"})
+        goes_along = {"out", "resume", "as_json", "quiet", "debug"}
+        extra = [p.opts[0] for p in context.command.params if p.name in given - goes_along]
         if extra:
             raise UsageError(
                 "--resume",
@@ -79,7 +85,7 @@ def simulate(
         "model": preset and {"preset": preset},
         "phantom": {} if phantom else None,
     }
-    from brainunet_sim.run import settings_of_model
+    from brainunet_sim.run import Request, new_run_id, require_possible, save_request, settings_of_model
 
     resolved = load(
         SimulationConfig,
@@ -88,9 +94,6 @@ def simulate(
         base=settings_of_model(init),
         options={name: value for name, value in options.items() if value is not None},
     )
-    _take_folder(out, overwrite)
-    from brainunet_sim.run import Request, new_run_id, save_request
-
     request = Request(
         run_id=new_run_id(),
         out=out,
@@ -101,6 +104,8 @@ def simulate(
         convention=parse_convention(convention),
         partition_file=partition_file,
     )
+    require_possible(request)
+    _take_folder(out, overwrite, needed=[data, partition_file, None if init in ("starter", "random") else Path(init)])
     save_request(request)
     _run(request, as_json, quiet)
 
@@ -126,33 +131,50 @@ def _run(request: Request, as_json: bool, quiet: bool) -> None:
     typer.echo(f"{summary['seconds']:.0f} s, {summary['peak_memory_mb']} MB at most; see {request.out / 'dice.png'}")
 
 
-def _take_folder(out: Path, overwrite: bool) -> None:
+def _take_folder(out: Path, overwrite: bool, needed: Iterable[Path | None]) -> None:
     """Make sure that ``out`` holds no other simulation.
 
     Raises:
-        UsageError: it holds one, or other files.
+        UsageError: it holds one, or other files, or some that are needed.
     """
+    if out.exists() and not out.is_dir():
+        raise UsageError(out, found="a file", expected="a folder", remedy="choose another --out")
     names = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if names and "config.json" not in names:
+    if names and not _is_ours(out):
         raise UsageError(
             out,
             found="a folder with other files in it",
             expected="a new or empty folder, or one of an earlier simulation",
             remedy="choose another --out",
         )
-    if names and not overwrite:
+    if "sites.json" in names and not overwrite:  # without it, nothing was begun but reading cases
         raise UsageError(
             out,
             found="a simulation begun earlier",
             expected="a new folder",
             remedy="go on with it by --resume, begin anew by --overwrite, or choose another --out",
         )
-    for name in MADE_HERE:
-        path = out / name
-        if path.is_dir():
+    for path in needed:
+        if path is not None and any(path.resolve().is_relative_to((out / name).resolve()) for name in MADE_HERE):
+            raise UsageError(
+                out,
+                found=f"it holds {path.name}, which is needed and would be overwritten",
+                expected="another folder",
+                remedy="choose another --out",
+            )
+    for path in (out / name for name in MADE_HERE):
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _is_ours(out: Path) -> bool:
+    try:
+        kept = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(kept, dict) and {"run", "config_sha256"} <= kept.keys()
 
 
 main = main_of(app)

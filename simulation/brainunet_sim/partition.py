@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -51,19 +51,19 @@ def partition(tumour_ml: Mapping[str, float], sites: int | None, config: Partiti
     Raises:
         ConfigError: an unknown partition, or too few patients for the sites.
     """
-    deal = PARTITIONS.get(config.name)
-    if deal is None:
-        raise ConfigError("--partition", found=config.name, expected=nearest(config.name, PARTITIONS))
-    dealt = deal(_patients(tumour_ml), sites, config, np.random.default_rng(seed))
-    for site, patients in sorted(dealt.items()):
-        if len(patients) < MIN_PATIENTS:
-            raise ConfigError(
-                f"site {site}",
-                found=f"{len(patients)} patients under partition {config.name}",
-                expected=f"at least {MIN_PATIENTS}, one to train on and one to score",
-                remedy="give more cases, or ask for fewer sites or another partition",
-            )
-    return {site: sorted(case for patient in patients for case in patient.cases) for site, patients in sorted(dealt.items())}
+    patients = partition_named(config.name)(_patients(tumour_ml), sites, config, np.random.default_rng(seed))
+    return _whole({site: [case for patient in own for case in patient.cases] for site, own in patients.items()})
+
+
+def partition_named(name: str) -> Partition:
+    """A line of PARTITIONS.
+
+    Raises:
+        ConfigError: there is no such line.
+    """
+    if name not in PARTITIONS:
+        raise ConfigError("--partition", found=f"{name!r} ({nearest(name, PARTITIONS)})", expected=" or ".join(PARTITIONS))
+    return PARTITIONS[name]
 
 
 def partition_from_file(path: Path, known: Sequence[str]) -> dict[str, list[str]]:
@@ -71,11 +71,12 @@ def partition_from_file(path: Path, known: Sequence[str]) -> dict[str, list[str]
 
     Raises:
         UsageError: unreadable, other columns, a case in two sites, or no case of it in the data.
+        ConfigError: a site with too few patients.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it
             rows = [(row["Partition_ID"].strip(), row["Subject_ID"].strip()) for row in csv.DictReader(file)]
-    except (OSError, KeyError, AttributeError, UnicodeDecodeError):
+    except (OSError, KeyError, AttributeError, UnicodeDecodeError, csv.Error):
         raise UsageError(path, found="not a partition file", expected="CSV columns Partition_ID and Subject_ID") from None
     dealt: dict[str, list[str]] = defaultdict(list)
     homes: dict[str, str] = {}
@@ -88,7 +89,25 @@ def partition_from_file(path: Path, known: Sequence[str]) -> dict[str, list[str]
             dealt[f"site-{site}"].append(case)
     if not dealt:
         raise UsageError(path, found="none of its cases in the data", expected="case ids such as BraTS-SSA-00002-000")
-    return {site: sorted(cases) for site, cases in sorted(dealt.items())}
+    return _whole(dealt)
+
+
+def _whole(dealt: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """Sites and cases in order, each case once.
+
+    Raises:
+        ConfigError: a site with too few patients to train and to score.
+    """
+    sites = {site: sorted(set(cases)) for site, cases in sorted(dealt.items())}
+    for site, cases in sites.items():
+        if (patients := len({patient_of(case) for case in cases})) < MIN_PATIENTS:
+            raise ConfigError(
+                site,
+                found=f"{patients or 'no'} patient{'s' if not patients else ''}",
+                expected=f"at least {MIN_PATIENTS}, one to train on and one to score",
+                remedy="give more cases, or ask for fewer sites or another partition",
+            )
+    return sites
 
 
 def _iid(patients: Sequence[Patient], sites: int | None, config: PartitionConfig, rng: np.random.Generator) -> Sites:

@@ -76,8 +76,10 @@ def usable_cases(
             tumour_ml[case.case_id] = np.count_nonzero(prepared.label) * float(np.prod(prepared.spacing_mm)) / 1000
         on_progress("reading cases", number, len(found.cases))
     if not usable:
-        reasons = "\n".join(f"  {problem.reason}" for problem in problems)
-        raise DataError(folder, found=f"no usable case of {len(problems)}:\n{reasons}\n", remedy="mend the files named above")
+        reasons = "".join(f"\n  {problem.reason}" for problem in problems)
+        raise DataError(
+            folder, found=f"no usable case of {len(problems)}:{reasons.rstrip('.')}", remedy="mend the files named above"
+        )
     return UsableCases(usable, tumour_ml, tuple(problems))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from brainunet.files import writing_aside
 from brainunet.labels import Region
@@ -81,7 +82,7 @@ def plot_dice(path: Path, summary: Mapping[str, Any], region: Region = Region.WT
     axes.set_title(f"{summary['preset']}, {summary['strategy']}: {_REGION_WORDS[region]} on each site's validation cases")
     axes.set_xlabel("round (0: the model it started from)")
     axes.set_ylabel(f"Dice, {region}")
-    axes.set_xticks([entry["round"] for entry in rounds] if len(rounds) <= 20 else [], minor=False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0, 1)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=9)

@@ -13,9 +13,11 @@ from typing import Any
 
 from brainunet.config import sha256_of
 from brainunet.data.cache import CaseCache
+from brainunet.data.cases import find_cases
 from brainunet.errors import ConfigError
 from brainunet.files import writing_aside
 from brainunet.labels import Convention
+from brainunet.losses import loss_from
 from brainunet.model import build, weights_of
 from brainunet.modelfile import ModelCard, TrainedOn, read_model
 from brainunet.starter import STARTER
@@ -30,6 +32,7 @@ from brainunet_server.flower.strategies import strategy_from
 from brainunet_server.rounds import Plan, RoundResult
 from brainunet_server.store.rows import Run
 from brainunet_sim.local_grid import SITE, run_locally
+from brainunet_sim.partition import partition_named
 from brainunet_sim.prepare import Progress, deal_sites, make_phantoms, usable_cases
 from brainunet_sim.report import plot_dice, summarise, write_summary
 from brainunet_sim.scenario import SimulationConfig
@@ -132,11 +135,12 @@ def federate(
         preprocess=config.preprocess,
         train=config.train,
     )
-    weights, card = start
-    card = card.model_copy(
+    before = start[1]
+    how = "trained on one virtual site" if alone else f"federated over {len(sites)} virtual sites"
+    card = before.model_copy(
         update={
-            "trained_on": _trained_on(card.trained_on, on_phantoms),
-            "provenance": f"federated over {len(sites)} virtual sites, from: {card.provenance}",
+            "trained_on": _trained_on(before.trained_on, on_phantoms),
+            "provenance": f"{how}, from: {before.provenance}",
             "config_sha256": run.config_sha256,
         }
     )
@@ -151,7 +155,8 @@ def federate(
         lambda exchange: conduct(
             run,
             plan,
-            (weights, card),
+            start,
+            card,
             keeping,
             exchange,
             strategy_from(config.strategy),
@@ -160,6 +165,21 @@ def federate(
     )
     client = client_app(lambda context: by_name[str(context.node_config[SITE])], work)
     run_locally(server, client, list(by_name))
+
+
+def require_possible(request: Request) -> None:
+    """Meet now what else would only be met after minutes of reading cases.
+
+    Raises:
+        BrainUNetError: an unknown partition, strategy or loss, an unusable model, or a folder without cases.
+    """
+    config = request.config
+    partition_named(config.partition.name)
+    strategy_from(config.strategy)
+    loss_from(config.train.loss)
+    starting_model(request.init, config)
+    if request.data is not None:
+        find_cases(request.data, modalities=config.model.modalities, convention=request.convention)
 
 
 def settings_of_model(init: str) -> dict[str, Any]:
@@ -209,7 +229,7 @@ def save_request(request: Request) -> None:
         "run": request.run_id,
         "data": None if request.data is None else str(request.data.resolve()),
         "init": request.init if request.init in (RANDOM, STARTER_NAME) else str(Path(request.init).resolve()),
-        "database": request.database,
+        "database": _absolute(request.database),
         "convention": request.convention,
         "partition_file": None if request.partition_file is None else str(request.partition_file.resolve()),
         "config": request.config.model_dump(mode="json"),
@@ -248,6 +268,10 @@ def _trained_on(before: TrainedOn, on_phantoms: bool) -> TrainedOn:
     if before in ("nothing", now):
         return now
     return "unknown" if before == "unknown" else "phantoms and real cases"
+
+
+def _absolute(database: str | None) -> str | None:
+    return database if database is None or "://" in database else str(Path(database).resolve())
 
 
 def _file_of(init: str) -> Path:

@@ -25,7 +25,7 @@ from brainunet.training.seeds import derive
 from brainunet.wire import pack, unpack
 from brainunet_client.faults import fault_code
 from brainunet_client.site import Site
-from brainunet_client.tasks import checkpoint_of, do, evaluate, train
+from brainunet_client.tasks import checkpoint_of, do, train
 from tests.support.disk import disk_full_after
 from tests.support.nets import network, weights
 from tests.support.sites import NANO, evaluate_task, made_up_site, train_task
@@ -130,7 +130,7 @@ def broken(site: Site, tmp_path: Path, *, how_many: int) -> Site:
     for i in range(how_many):
         stub = tmp_path / f"{cases[i].case_id}-t1c.nii.gz"
         stub.write_bytes(b"")
-        cases[i] = replace(cases[i], images={modality: stub for modality in cases[i].images})
+        cases[i] = replace(cases[i], images=dict.fromkeys(cases[i].images, stub))
     return replace(site, train=tuple(cases))
 
 
@@ -154,9 +154,9 @@ def test_a_site_whose_cases_cannot_be_read_says_that_it_has_none(site: Site, tmp
 def test_weights_of_another_network_are_refused_before_any_work(site: Site) -> None:
     other = ModelConfig(preset="brainunet-nano", norm="batch")
 
-    for do_it, task in ((train, train_task), (evaluate, evaluate_task)):
+    for task in (train_task(weights(), model=other), evaluate_task(weights(), model=other)):
         with pytest.raises(ConfigError) as raised:
-            do_it(task(weights(), model=other), site)  # type: ignore[operator]
+            do(task, site)
         assert fault_code(raised.value) is FaultCode.MODEL_DOES_NOT_FIT
     assert not site.work.exists()
 

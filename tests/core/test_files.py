@@ -124,9 +124,13 @@ def test_a_folder_that_may_not_be_written_is_said_to_be_so() -> None:
 def test_an_error_inside_the_block_leaves_the_earlier_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("earlier")
 
-    with pytest.raises(KeyboardInterrupt), writing_aside(tmp_path / "file") as aside:
-        aside.write_text("half of the new")
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with writing_aside(tmp_path / "file") as aside:
+            aside.write_text("half of the new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
 
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("file", "earlier")]
 

@@ -74,7 +74,9 @@ def test_neighbouring_windows_overlap_by_half_and_end_at_the_edges(whole: int, s
 
 def test_where_windows_overlap_the_middle_of_one_outweighs_the_edge_of_another() -> None:
     class SaysItsTurn(nn.Module):
-        turn = -1.0
+        def __init__(self) -> None:
+            super().__init__()
+            self.turn = -1.0
 
         def forward(self, x: Tensor) -> Tensor:
             self.turn += 1
@@ -94,7 +96,8 @@ def test_a_label_map_has_the_image_s_shape_and_labels(shape: tuple[int, int, int
     made = network().train()
     labels = predict_labels(made, prepared_case(shape, tumour_at=(2, 8, 8)).image)
 
-    assert (labels.shape, labels.dtype) == (shape, np.uint8)
+    assert labels.shape == shape
+    assert labels.dtype == np.uint8
     assert set(np.unique(labels)) <= {0, 1, 2, 3}
     assert not made.training
 

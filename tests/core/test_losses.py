@@ -185,7 +185,7 @@ def test_the_blend_is_the_stated_share_of_each() -> None:
     logits, truth = random_logits(12), mixed_truth(12)
 
     def cost(**numbers: float) -> float:
-        return loss_from(LossConfig(name="tversky+cross_entropy", **numbers))(logits, truth).item()  # type: ignore[arg-type]
+        return loss_from(LossConfig(name="tversky+cross_entropy", **numbers))(logits, truth).item()
 
     tversky, entropy = cost(cross_entropy_share=0), cost(cross_entropy_share=1)
     assert tversky == pytest.approx(Tversky()(logits, truth).item())
@@ -199,11 +199,11 @@ def test_the_proximal_gradient_is_that_of_the_term_in_the_paper(mu: float, seed:
     generator = torch.Generator().manual_seed(seed)
     parameters = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((3, 2), (4,))]
     received = [torch.randn(p.shape, generator=generator) for p in parameters]
-    task_loss = sum(((p - 1) ** 2).sum() for p in parameters)
-    term = mu / 2 * sum(((p - w) ** 2).sum() for p, w in zip(parameters, received, strict=True))
-    expected = torch.autograd.grad(task_loss + term, parameters, retain_graph=True)
+    task_loss = torch.stack([((p - 1) ** 2).sum() for p in parameters]).sum()
+    distance = torch.stack([((p - w) ** 2).sum() for p, w in zip(parameters, received, strict=True)]).sum()
+    expected = torch.autograd.grad(task_loss + mu / 2 * distance, parameters, retain_graph=True)
 
-    torch.autograd.backward(torch.as_tensor(task_loss))
+    torch.autograd.backward(task_loss)
     add_proximal_gradient(parameters, received, mu)
 
     for parameter, gradient in zip(parameters, expected, strict=True):

@@ -57,7 +57,7 @@ def test_every_parameter_takes_part_in_training(preset: str, norm: Norm) -> None
 def test_every_kernel_has_something_to_learn_from_a_patch(norm: Norm) -> None:
     made = network(norm=norm).train()
 
-    F.cross_entropy(made(noise(1, 3, 16, 16, 16)), torch.zeros(1, 16, 16, 16, dtype=torch.long)).backward()
+    F.cross_entropy(made(noise(1, 3, 16, 16, 16)), torch.zeros(1, 16, 16, 16, dtype=torch.long)).backward()  # type: ignore[no-untyped-call]
 
     for name, parameter in made.named_parameters():
         assert parameter.grad is not None, name

@@ -237,10 +237,9 @@ def test_precision_is_what_was_asked_for() -> None:
 
 def test_a_strong_proximal_pull_keeps_the_weights_near_those_received() -> None:
     def distance(mu: float) -> float:
-        return trained(config(steps=12, weight_decay=0), proximal_mu=mu).minus(weights_of(network())).norm()
+        return trained(config(steps=8, weight_decay=0), proximal_mu=mu).minus(weights_of(network())).norm()
 
     assert distance(1000.0) < 0.5 * distance(0.0)
-    assert distance(0.0) == distance(-0.0)
 
 
 def test_batch_norm_keeps_statistics_that_training_moves() -> None:

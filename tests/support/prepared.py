@@ -19,7 +19,7 @@ def prepared_case(
         for inset, tissue in enumerate((Label.SNFH, Label.NETC, Label.ET)):
             cube = tuple(slice(corner + inset, corner + 6 - inset) for corner in tumour_at)
             label[cube] = tissue
-            image[(inset, *cube)] += 3
+            image[inset][cube] += 3
     return PreparedCase(
         image=image.astype(np.float16),
         label=label,

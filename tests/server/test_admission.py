@@ -1,0 +1,79 @@
+"""Which replies may enter the average, and what is said of the others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig
+from brainunet.records import EvaluateTask, Fault, FaultCode, Reply, TrainTask
+from brainunet.weights import Weights
+from brainunet_server.admission import RULES, admit
+from tests.support.replies import PLAN, START, delta, evaluate_reply, train_reply
+
+TRAIN = TrainTask(
+    run=PLAN.run, round=1, model=ModelConfig(), preprocess=PreprocessConfig(), train=TrainConfig(), seed=7, weights=START
+)
+EVALUATE = EvaluateTask(run=PLAN.run, round=3, model=ModelConfig(), preprocess=PreprocessConfig(), weights=START)
+
+
+def changed(name: str, value: float) -> Weights:
+    """A delta of which one value is ``value``."""
+    arrays = {key: array.copy() for key, array in delta(0.0).as_dict().items()}
+    arrays[name].flat[-1] = value
+    return Weights.of(arrays)
+
+
+def renamed() -> Weights:
+    return Weights(("kernel", "biass"), delta(0.0).arrays)
+
+
+def reordered() -> Weights:
+    return Weights.of(dict(reversed(delta(0.0).as_dict().items())))
+
+
+def test_what_was_asked_for_is_admitted() -> None:
+    assert admit(train_reply(0.5), TRAIN) is None
+    assert admit(evaluate_reply(), EVALUATE) is None
+
+
+def test_a_fault_breaks_no_rule_for_it_is_counted_apart() -> None:
+    fault = Fault(run=PLAN.run, round=1, code=FaultCode.NO_USABLE_CASES)
+
+    assert admit(fault, TRAIN) is None
+    assert admit(fault.model_copy(update={"round": 3}), EVALUATE) is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (train_reply(round=2), "replies to round 2 of run glioma-1, asked was round 1 of run glioma-1"),
+        (train_reply(run="glioma-2"), "replies to round 1 of run glioma-2, asked was round 1 of run glioma-1"),
+        (Fault(run="unknown", round=0, code=FaultCode.TASK_NOT_UNDERSTOOD), "replies to round 0 of run unknown"),
+        (evaluate_reply(round=1), "sent evaluate_reply, asked was train_reply"),
+        (train_reply(cases=0), "trained on no case"),
+        (train_reply(renamed()), "the update's names or shapes are not the model's"),
+        (train_reply(reordered()), "the update's names or shapes are not the model's"),
+        (train_reply(Weights.of({})), "the update's names or shapes are not the model's"),
+        (train_reply(Weights.of({"kernel": np.zeros(4), "bias": np.zeros(1)})), "the update's names or shapes"),
+        (train_reply(changed("bias", np.nan)), "the update holds NaN or infinite values"),
+        (train_reply(changed("kernel", np.inf)), "the update holds NaN or infinite values"),
+        (train_reply(changed("kernel", -np.inf)), "the update holds NaN or infinite values"),
+    ],
+)
+def test_what_may_not_enter_the_average_is_refused_with_the_reason(reply: Reply, reason: str) -> None:
+    said = admit(reply, TRAIN)
+
+    assert said is not None
+    assert said.startswith(reason)
+
+
+def test_a_training_is_no_answer_to_an_evaluation() -> None:
+    assert admit(train_reply(round=3), EVALUATE) == "sent train_reply, asked was evaluate_reply"
+
+
+def test_the_first_rule_that_fails_names_the_reason() -> None:
+    wrong_in_every_way = train_reply(changed("bias", np.nan), cases=0, round=9)
+
+    assert [rule(wrong_in_every_way, TRAIN) is not None for rule in RULES] == [True, False, True, False, True]
+    assert admit(wrong_in_every_way, TRAIN) == RULES[0](wrong_in_every_way, TRAIN)
