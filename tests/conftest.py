@@ -1,8 +1,14 @@
-"""One thread for tests: on networks this small more threads wait for each other, and far longer when the machine is busy."""
+"""What every test runs under, so that a busy machine changes only how long it takes."""
 
 from __future__ import annotations
 
 import os
 
+from hypothesis import settings
+
+# One thread: on networks this small more threads wait for each other, and far longer when the machine is busy.
 # Before torch is imported, and passed on to the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")

@@ -33,4 +33,4 @@ def loss_from(config: LossConfig) -> Loss:
     try:
         return LOSSES[config.name](config)
     except KeyError:
-        raise ConfigError("train.loss.name", found=config.name, expected=nearest(config.name, LOSSES)) from None
+        raise ConfigError("train.loss.name", found=f"{config.name} is not known ({nearest(config.name, LOSSES)})") from None

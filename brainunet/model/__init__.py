@@ -49,7 +49,9 @@ def build(config: ModelConfig, seed: int | None = None) -> nn.Module:
     try:
         architecture = ARCHITECTURES[config.preset]
     except KeyError:
-        raise ConfigError("model.preset", found=config.preset, expected=nearest(config.preset, ARCHITECTURES)) from None
+        raise ConfigError(
+            "model.preset", found=f"{config.preset} is not known ({nearest(config.preset, ARCHITECTURES)})"
+        ) from None
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)

@@ -71,7 +71,8 @@ class Display:
     def _draw(self) -> Group:
         table = Table(title=f"{REGION} Dice on each site's validation cases, by round", title_justify="left")
         table.add_column("site")
-        shown = sorted({number for row in self._table.values() for number in row})[-12:]
+        room = max(1, (self._console.width - max(map(len, self._table), default=0) - 4) // 8)  # a figure in its frame takes 8
+        shown = sorted({number for row in self._table.values() for number in row})[-room:]
         for number in shown:
             table.add_column("start" if number == 0 else str(number), justify="right")
         for name, row in self._table.items():

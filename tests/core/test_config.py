@@ -140,40 +140,39 @@ def test_all_problems_come_at_once_and_name_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "override"),
+    ("kind", "override", "found"),
     [
-        (TrainConfig, "learning_rate=0"),
-        (TrainConfig, "learning_rate=nan"),
-        (TrainConfig, "learning_rate=inf"),
-        (TrainConfig, "gradient_clip=-1"),
-        (TrainConfig, "foreground_probability=1.5"),
-        (TrainConfig, "patch=[60, 64, 64]"),
-        (TrainConfig, "patch=[8, 64, 64]"),
-        (TrainConfig, "patch=[512, 64, 64]"),
-        (TrainConfig, "steps=1.5"),
-        (TrainConfig, "loss=tversky"),
-        (LossConfig, "weights=[1, 2, 3]"),
-        (LossConfig, "weights=[1, 2, 3, nan]"),
-        (AugmentConfig, "scale_range=[1.2, 0.8]"),
-        (AugmentConfig, "log_gamma_range=[-inf, 0]"),
-        (PreprocessConfig, "clip_percentiles=[nan, 99]"),
-        (PreprocessConfig, "clip_percentiles=[1, nan]"),
-        (PreprocessConfig, "clip_percentiles=[60, 99]"),
-        (PreprocessConfig, "clip_percentiles=[1, 101]"),
-        (PreprocessConfig, "crop_margin_voxels=-1"),
-        (ModelConfig, "modalities=[]"),
-        (ModelConfig, 'modalities=["t1ce"]'),
-        (ModelConfig, 'modalities=["t1c", "t1c"]'),
-        (ModelConfig, "preset=../../etc/passwd"),
-        (ModelConfig, "norm=layer"),
+        (TrainConfig, "learning_rate=0", "(found 0)"),
+        (TrainConfig, "learning_rate=nan", "(found nan)"),
+        (TrainConfig, "learning_rate=inf", "(found inf)"),
+        (TrainConfig, "gradient_clip=-1", "(found -1)"),
+        (TrainConfig, "foreground_probability=1.5", "(found 1.5)"),
+        (TrainConfig, "patch=[60, 64, 64]", "patch.0: input should be a multiple of 8 (found 60)"),
+        (TrainConfig, "patch=[64, 8, 64]", "patch.1: input should be greater than or equal to 16 (found 8)"),
+        (TrainConfig, "patch=[64, 64, 512]", "patch.2: input should be less than or equal to 256 (found 512)"),
+        (TrainConfig, "steps=1.5", "(found 1.5)"),
+        (TrainConfig, "loss=tversky", "(found 'tversky')"),
+        (LossConfig, "weights=[1, 2, 3]", "weights.3: field required"),
+        (LossConfig, "weights=[1, 2, 3, nan]", "(found nan)"),
+        (AugmentConfig, "scale_range=[1.2, 0.8]", "goes from 1.2 down to 0.8"),
+        (AugmentConfig, "log_gamma_range=[-inf, 0]", "(found -inf)"),
+        (PreprocessConfig, "clip_percentiles=[nan, 99]", "(found nan)"),
+        (PreprocessConfig, "clip_percentiles=[1, nan]", "(found nan)"),
+        (PreprocessConfig, "clip_percentiles=[60, 99]", "(found 60)"),
+        (PreprocessConfig, "clip_percentiles=[1, 101]", "(found 101)"),
+        (PreprocessConfig, "crop_margin_voxels=-1", "(found -1)"),
+        (ModelConfig, "modalities=[]", "name at least one modality"),
+        (ModelConfig, 'modalities=["t1ce"]', "'t1n', 't1c', 't2w' or 't2f' (found 't1ce')"),
+        (ModelConfig, 'modalities=["t1c", "t1c"]', "each only once"),
+        (ModelConfig, "preset=../../etc/passwd", "(found '../../etc/passwd')"),
+        (ModelConfig, "norm=layer", "'group', 'batch' or 'instance' (found 'layer')"),
     ],
 )
-def test_a_value_out_of_range_is_named_with_what_was_found(kind: type[Settings], override: str) -> None:
+def test_a_value_out_of_range_is_named_once_with_what_was_found(kind: type[Settings], override: str, found: str) -> None:
     message = complaint(kind, override)
 
-    name, _, value = override.partition("=")
-    assert message.startswith(f"settings: {name}")
-    assert re.split(r'[\[\], "]+', value.strip('"[]'))[-1] in message
+    assert message.startswith(f"settings: {override.partition('=')[0]}")
+    assert found in message
     assert ";" not in message
 
 
@@ -252,7 +251,7 @@ def test_the_digest_is_the_same_in_every_process() -> None:
 @given(
     steps=st.integers(1, 10**6),
     rate=st.floats(0, 1e3, exclude_min=True),
-    weights=st.none() | st.tuples(*[st.floats(0, 100)] * 4),
+    weights=st.none() | st.tuples(*[st.floats(0.1, 100)] * 4),
 )
 def test_settings_survive_json_with_their_digest(steps: int, rate: float, weights: tuple[float, ...] | None) -> None:
     config = TrainConfig(steps=steps, learning_rate=rate, loss=LossConfig(weights=weights))

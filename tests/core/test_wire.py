@@ -1,107 +1,36 @@
-"""Messages arrive as they left, nothing else leaves, and a hostile message becomes a FederationError."""
+"""Messages arrive as they left, and a hostile message becomes a FederationError."""
 
 from __future__ import annotations
 
 import json
-import types
 import typing
-from collections.abc import Callable, Iterator
-from enum import Enum
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
-from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig
 from brainunet.errors import FederationError
-from brainunet.labels import Convention, Modality
 from brainunet.records import (
     AnyTask,
-    Case,
-    CaseCounts,
-    CaseScore,
-    CaseScoreRow,
-    EvaluateReply,
-    EvaluateTask,
-    Fault,
-    FaultCode,
     Message,
-    PrivacySpend,
-    Problem,
     Reply,
-    ScoreRow,
-    SiteScore,
     TrainReply,
-    TrainTask,
-    Volume,
 )
 from brainunet.weights import Weights
 from brainunet.wire import MAX_HEADER_BYTES, Packed, pack, unpack
-
-WEIGHTS = Weights.of({"w": np.arange(6).reshape(2, 3), "b": np.float32(0.5)})
-SCORE = SiteScore(
-    cases=3,
-    rows=(
-        ScoreRow(structure="ET", metric="dice", mean=0.5, median=0.25, n=2, missing=1),
-        ScoreRow(structure="NETC", metric="dice", mean=None, median=None, n=0, missing=3),
-    ),
+from tests.support.messages import (
+    MESSAGES,
+    SCORE,
+    SPEND,
+    WEIGHTS,
+    fault,
+    train_reply,
+    train_task,
 )
-SPEND = PrivacySpend(epsilon=3.5, delta=1e-5, noise_multiplier=1.1, sample_rate=0.1, steps=20, accountant="rdp")
-COUNTS = CaseCounts(train=9, validation=3)
 
-
-def train_task(weights: Weights = WEIGHTS) -> TrainTask:
-    return TrainTask(
-        run="run-1",
-        round=3,
-        model=ModelConfig(preset="brainunet-nano"),
-        preprocess=PreprocessConfig(clip_percentiles=(1, 99)),
-        weights=weights,
-        train=TrainConfig(steps=7),
-        seed=2**63 - 1,
-        proximal_mu=0.01,
-    )
-
-
-def evaluate_task() -> EvaluateTask:
-    return EvaluateTask(run="run-1", round=3, model=ModelConfig(), preprocess=PreprocessConfig(), weights=WEIGHTS)
-
-
-def train_reply(delta: Weights = WEIGHTS) -> TrainReply:
-    return TrainReply(
-        run="run-1",
-        round=3,
-        delta=delta,
-        cases=COUNTS,
-        score=SCORE,
-        loss=0.7,
-        seconds=12.5,
-        spend=SPEND,
-        client_version="0.1.0",
-    )
-
-
-def evaluate_reply() -> EvaluateReply:
-    return EvaluateReply(run="run-1", round=3, cases=COUNTS, score=SCORE, seconds=1, client_version="0.1.0+local")
-
-
-def fault() -> Fault:
-    return Fault(run="run-1", round=0, code=FaultCode.DISK_FULL)
-
-
-MESSAGES: dict[str, Callable[[], AnyTask | Reply]] = {
-    "train_task": train_task,
-    "evaluate_task": evaluate_task,
-    "train_reply": train_reply,
-    "evaluate_reply": evaluate_reply,
-    "fault": fault,
-}
 ANY = AnyTask | Reply
 
 
@@ -159,119 +88,6 @@ def test_the_values_travel_beside_the_header_once() -> None:
     assert packed.n_bytes == len(packed.header) + 7 * 4
     assert header_of(train_task())["layout"] == [["w", [2, 3]], ["b", []]]
     assert "weights" not in header_of(train_task())
-
-
-# --- what may leave -----------------------------------------------------------------------------------------------------------
-
-ROW = CaseScoreRow("ET", "dice", 0.5)
-
-
-@pytest.mark.parametrize(
-    "secret",
-    [
-        CaseScore("Jane Doe", (ROW,)),
-        Case("Jane Doe", {Modality.T1C: Path("/data/Jane Doe.nii")}, None, Convention.BRATS2023),
-        Volume(np.zeros((1, 1, 1)), np.eye(4), (1, 1, 1)),
-        Problem("Jane Doe", "no file"),
-        {"kind": "fault", "text": "Jane Doe"},
-        WEIGHTS,
-        SCORE,
-        "Jane Doe",
-        None,
-    ],
-)
-def test_nothing_but_tasks_and_replies_is_packed(secret: Any) -> None:
-    with pytest.raises(TypeError, match="may not travel") as raised:
-        pack(secret)
-
-    assert "Jane" not in str(raised.value)
-
-
-def models_in(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
-    """A record and every record inside it."""
-    yield kind
-    for field in kind.model_fields.values():
-        for part in parts_of(field.annotation):
-            if isinstance(part, type) and issubclass(part, BaseModel):
-                yield from models_in(part)
-
-
-def parts_of(annotation: Any) -> Iterator[Any]:
-    """The plain types that a type is made of, Literals kept whole.
-
-    >>> list(parts_of(tuple[int, ...] | None))
-    [<class 'int'>, <class 'NoneType'>]
-    """
-    if get_origin(annotation) in (None, Literal):
-        yield annotation
-        return
-    inside = get_args(annotation)
-    for part in inside[:1] if get_origin(annotation) is Annotated else inside:
-        if part is not Ellipsis:
-            yield from parts_of(part)
-
-
-def is_closed(field: FieldInfo) -> bool:
-    """Whether every text that the field takes is of a pattern without blanks and of bounded length, a Literal or an enum."""
-    for part in parts_of(field.annotation):
-        if get_origin(part) is Literal or part in (int, float, bool, types.NoneType, Weights):
-            continue
-        if isinstance(part, type) and issubclass(part, (BaseModel, Enum)):
-            continue
-        patterns = [getattr(fact, "pattern", None) for fact in field.metadata]
-        lengths = [getattr(fact, "max_length", None) for fact in field.metadata]
-        if part is not str or not any(patterns) or not any(lengths) or field.annotation is not str:
-            return False
-    return True
-
-
-REPLY_RECORDS = sorted({model for kind in get_args(Reply) for model in models_in(kind)}, key=lambda m: m.__name__)
-
-
-@pytest.mark.parametrize("record", REPLY_RECORDS)
-def test_no_field_of_a_reply_takes_free_text(record: type[BaseModel]) -> None:
-    assert [name for name, field in record.model_fields.items() if not is_closed(field)] == []
-    assert record.model_config.get("extra") == "forbid"
-
-
-def test_the_walk_over_the_replies_reaches_what_is_inside_them() -> None:
-    assert {m.__name__ for m in REPLY_RECORDS} == {
-        "CaseCounts", "EvaluateReply", "Fault", "PrivacySpend", "ScoreRow", "SiteScore", "TrainReply",
-    }  # fmt: skip
-
-
-def test_the_walk_would_find_free_text() -> None:
-    class Chatty(BaseModel):
-        note: str
-        maybe: str | None
-        many: tuple[str, ...]
-        anything: Any
-        mapping: dict[str, int]
-        path: Path
-        fine: Literal["a"]
-
-    assert [name for name, field in Chatty.model_fields.items() if not is_closed(field)] == [
-        "note", "maybe", "many", "anything", "mapping", "path",
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["Jane Doe", "/data/x.nii.gz", "a\nb", "trailing\n", "", "x" * 65, "-x", "naïve", "No such file: 'x'", "C:\\data"],
-)
-def test_no_path_and_no_sentence_fits_where_a_reply_has_text(text: str) -> None:
-    row = SCORE.rows[0].model_dump()
-    for record, values, name in (
-        (Fault, fault().model_dump(), "run"),
-        (Fault, fault().model_dump(), "code"),
-        (EvaluateReply, evaluate_reply().model_dump(), "client_version"),
-        (ScoreRow, row, "metric"),
-        (ScoreRow, row, "structure"),
-    ):
-        if (name, text) == ("client_version", "-x"):
-            continue
-        with pytest.raises(ValidationError):
-            record.model_validate({**values, name: text})
 
 
 # --- hostile messages -------------------------------------------------------------------------------------------------------

@@ -114,5 +114,5 @@ def test_a_strategy_leaves_what_it_was_given_as_it_was() -> None:
 
 
 def test_an_unknown_strategy_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"strategy\.name: fedavgg, but expected did you mean fedavg\?"):
+    with pytest.raises(ConfigError, match=r"strategy\.name: fedavgg is not known \(did you mean fedavg\?\)"):
         strategy_from(StrategyConfig(name="fedavgg"))

@@ -61,7 +61,7 @@ def test_on_a_terminal_a_table_of_sites_and_rounds_fills_up(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes stderr for a terminal
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", "80")
 
     with Display("run", 30, quiet=False) as display:
         for number in range(1, 21):
@@ -73,6 +73,7 @@ def test_on_a_terminal_a_table_of_sites_and_rounds_fills_up(
     last = shown[shown.rindex("WT Dice on each site's validation cases") :]
     assert all(word in last for word in ("CRV", "NKDC", "CRV alone", "all cases", "0.200", "19"))
     assert "0.050" not in last  # the columns of the first rounds make room
+    assert "…" not in last
 
 
 def test_a_ctrl_c_leaves_the_terminal_as_it_was(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,20 +51,8 @@ def row(exchange: int, site: str, run: str = RUN.id, last: int = 3) -> SiteRound
 def score(model: int, site: str, run: str = RUN.id, mean: float | None = None) -> list[Score]:
     value = DICE[site][model] if mean is None else mean
     n = 0 if value is None else CASES[site]
-    return [
-        Score(
-            run_id=run,
-            round=model,
-            site=site,
-            structure=s,
-            metric="dice",
-            mean=value,
-            median=value,
-            n=n,
-            missing=CASES[site] - n,
-        )
-        for s in ("ET", "TC", "WT")
-    ]
+    figures: dict[str, Any] = {"metric": "dice", "mean": value, "median": value, "n": n, "missing": CASES[site] - n}
+    return [Score(run_id=run, round=model, site=site, structure=s, **figures) for s in ("ET", "TC", "WT")]
 
 
 def write_run(where: Path, exchanges: int = 3) -> None:
@@ -213,16 +201,12 @@ def test_equal_summaries_give_equal_figures(tmp_path: Path) -> None:
 
 
 def made_up(rounds: int, sites: int) -> dict[str, Any]:
+    def site(i: int, dice: float) -> dict[str, Any]:
+        return {"cases": {"train": 4, "validation": 1}, "dice": {"WT": dice - i / 100}}
+
     entries = [
-        {
-            "round": number,
-            "mean_dice": {"WT": number / rounds},
-            "sites": {
-                f"site-{i}": {"cases": {"train": 4, "validation": 1}, "dice": {"WT": number / rounds - i / 100}}
-                for i in range(sites)
-            },
-        }
-        for number in range(rounds)
+        {"round": k, "mean_dice": {"WT": k / rounds}, "sites": {f"site-{i}": site(i, k / rounds) for i in range(sites)}}
+        for k in range(rounds)
     ]
     return {"preset": "brainunet-nano", "strategy": "fedavg", "rounds": entries}
 

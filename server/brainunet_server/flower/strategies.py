@@ -64,7 +64,7 @@ def strategy_from(config: StrategyConfig) -> FlowerStrategy:
     try:
         return STRATEGIES[config.name](config)
     except KeyError:
-        raise ConfigError("strategy.name", found=config.name, expected=nearest(config.name, STRATEGIES)) from None
+        raise ConfigError("strategy.name", found=f"{config.name} is not known ({nearest(config.name, STRATEGIES)})") from None
 
 
 def _quiet(kind: type[FedAvg], **numbers: float) -> FedAvg:

@@ -1,0 +1,145 @@
+"""What may leave a hospital: tasks and replies, and in them no text that could name a patient."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import numpy as np
+import pytest
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from brainunet.labels import Convention, Modality
+from brainunet.records import (
+    Case,
+    CaseScore,
+    CaseScoreRow,
+    EvaluateReply,
+    Fault,
+    Problem,
+    Reply,
+    ScoreRow,
+    Volume,
+)
+from brainunet.weights import Weights
+from brainunet.wire import pack
+from tests.support.messages import (
+    SCORE,
+    WEIGHTS,
+    evaluate_reply,
+    fault,
+)
+
+ROW = CaseScoreRow("ET", "dice", 0.5)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        CaseScore("Jane Doe", (ROW,)),
+        Case("Jane Doe", {Modality.T1C: Path("/data/Jane Doe.nii")}, None, Convention.BRATS2023),
+        Volume(np.zeros((1, 1, 1)), np.eye(4), (1, 1, 1)),
+        Problem("Jane Doe", "no file"),
+        {"kind": "fault", "text": "Jane Doe"},
+        WEIGHTS,
+        SCORE,
+        "Jane Doe",
+        None,
+    ],
+)
+def test_nothing_but_tasks_and_replies_is_packed(secret: Any) -> None:
+    with pytest.raises(TypeError, match="may not travel") as raised:
+        pack(secret)
+
+    assert "Jane" not in str(raised.value)
+
+
+def models_in(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """A record and every record inside it."""
+    yield kind
+    for field in kind.model_fields.values():
+        for part in parts_of(field.annotation):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from models_in(part)
+
+
+def parts_of(annotation: Any) -> Iterator[Any]:
+    """The plain types that a type is made of, Literals kept whole.
+
+    >>> list(parts_of(tuple[int, ...] | None))
+    [<class 'int'>, <class 'NoneType'>]
+    """
+    if get_origin(annotation) in (None, Literal):
+        yield annotation
+        return
+    inside = get_args(annotation)
+    for part in inside[:1] if get_origin(annotation) is Annotated else inside:
+        if part is not Ellipsis:
+            yield from parts_of(part)
+
+
+def is_closed(field: FieldInfo) -> bool:
+    """Whether every text that the field takes is of a pattern without blanks and of bounded length, a Literal or an enum."""
+    for part in parts_of(field.annotation):
+        if get_origin(part) is Literal or part in (int, float, bool, types.NoneType, Weights):
+            continue
+        if isinstance(part, type) and issubclass(part, (BaseModel, Enum)):
+            continue
+        patterns = [getattr(fact, "pattern", None) for fact in field.metadata]
+        lengths = [getattr(fact, "max_length", None) for fact in field.metadata]
+        if part is not str or not any(patterns) or not any(lengths) or field.annotation is not str:
+            return False
+    return True
+
+
+REPLY_RECORDS = sorted({model for kind in get_args(Reply) for model in models_in(kind)}, key=lambda m: m.__name__)
+
+
+@pytest.mark.parametrize("record", REPLY_RECORDS)
+def test_no_field_of_a_reply_takes_free_text(record: type[BaseModel]) -> None:
+    assert [name for name, field in record.model_fields.items() if not is_closed(field)] == []
+    assert record.model_config.get("extra") == "forbid"
+
+
+def test_the_walk_over_the_replies_reaches_what_is_inside_them() -> None:
+    assert {m.__name__ for m in REPLY_RECORDS} == {
+        "CaseCounts", "EvaluateReply", "Fault", "PrivacySpend", "ScoreRow", "SiteScore", "TrainReply",
+    }  # fmt: skip
+
+
+def test_the_walk_would_find_free_text() -> None:
+    class Chatty(BaseModel):
+        note: str
+        maybe: str | None
+        many: tuple[str, ...]
+        anything: Any
+        mapping: dict[str, int]
+        path: Path
+        fine: Literal["a"]
+
+    assert [name for name, field in Chatty.model_fields.items() if not is_closed(field)] == [
+        "note", "maybe", "many", "anything", "mapping", "path",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Jane Doe", "/data/x.nii.gz", "a\nb", "trailing\n", "", "x" * 65, "-x", "naïve", "No such file: 'x'", "C:\\data"],
+)
+def test_no_path_and_no_sentence_fits_where_a_reply_has_text(text: str) -> None:
+    row = SCORE.rows[0].model_dump()
+    for record, values, name in (
+        (Fault, fault().model_dump(), "run"),
+        (Fault, fault().model_dump(), "code"),
+        (EvaluateReply, evaluate_reply().model_dump(), "client_version"),
+        (ScoreRow, row, "metric"),
+        (ScoreRow, row, "structure"),
+    ):
+        if (name, text) == ("client_version", "-x"):
+            continue
+        with pytest.raises(ValidationError):
+            record.model_validate({**values, name: text})

@@ -1,0 +1,108 @@
+"""Whole simulations in processes of their own, stopped by the signals that stop them in life; and one on real cases."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from brainunet.data.phantom import write_phantoms
+from brainunet_server.store.reader import StoreReader
+from brainunet_sim.cli import main as simulate
+from tests.support.simulation import SHAPE, TINY, digests, figures, read_summary, run
+
+COMMAND = [sys.executable, "-c", "from brainunet_sim.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "cases"
+    write_phantoms(folder, cases=6, style="ssa", seed=4, shape=SHAPE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, cases: Path) -> Path:
+    out = tmp_path_factory.mktemp("uninterrupted") / "out"
+    ended = run(simulate, *TINY, "--data", cases, "--out", out, "--quiet")
+    assert ended.code == 0, ended.err
+    return out
+
+
+def stopped(by: signal.Signals, at: str, cases: Path, out: Path) -> tuple[int, list[str]]:
+    """The exit code and the last words of a simulation that gets a signal when it has said a line with ``at``."""
+    command = [*COMMAND, *TINY, "--data", str(cases), "--out", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = list[str]()
+        for line in process.stderr:
+            said.append(line)
+            if at in line:
+                process.send_signal(by)
+                break
+        else:
+            pytest.fail(f"ended without saying {at!r}: {''.join(said)}")
+        words = process.stderr.read().splitlines()
+    return process.returncode, words
+
+
+@pytest.mark.slow
+def test_ctrl_c_tells_how_to_go_on_and_doing_so_gives_the_same_figures(
+    tmp_path: Path, cases: Path, uninterrupted: Path
+) -> None:
+    out = tmp_path / "out"
+
+    code, words = stopped(signal.SIGINT, "model of round 0", cases, out)
+
+    assert code == 130
+    assert words[-2:] == [f"stopped; go on with: brainunet-simulate --resume --out {out}", "interrupted"]
+    with StoreReader(out / "store.sqlite") as store:
+        (begun,) = store.runs()
+    assert begun.status == "interrupted"
+    assert run(simulate, "--resume", "--out", out, "--quiet").code == 0
+    assert read_summary(out)["run"] == begun.id
+    assert figures(read_summary(out)) == figures(read_summary(uninterrupted))
+    assert digests(out) == digests(uninterrupted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["cases to train", "model of round 0", "model of round 1"])
+def test_kill_9_costs_a_round_at_most_and_the_figures_stay_the_same(
+    tmp_path: Path, cases: Path, uninterrupted: Path, moment: str
+) -> None:
+    out = tmp_path / "out"
+
+    code, words = stopped(signal.SIGKILL, moment, cases, out)
+
+    assert code == -signal.SIGKILL
+    assert words == []
+    assert not (out / "summary.json").exists()
+    assert run(simulate, "--resume", "--out", out, "--quiet").code == 0
+    assert figures(read_summary(out)) == figures(read_summary(uninterrupted))
+    assert digests(out) == digests(uninterrupted)
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_ten_real_cases_go_through_a_round_and_none_is_left_out(tmp_path: Path) -> None:
+    folder = os.environ.get("BRAINUNET_REAL_CASES")
+    if not folder:
+        pytest.skip("BRAINUNET_REAL_CASES names no folder of real cases")
+    short = ("--rounds", "1", "--set", "train.steps=2", "--set", "train.batch_size=1", "--set", "train.patch=[32,32,32]")
+
+    ended = run(
+        simulate, "--data", folder, "--out", tmp_path / "out", "--sites", "3", "--init", "random", "--preset", "brainunet-nano",
+        *short, "--quiet",
+    )  # fmt: skip
+
+    assert ended.code == 0, ended.err
+    summary = read_summary(tmp_path / "out")
+    assert summary["skipped"] == []
+    assert [entry["round"] for entry in summary["rounds"]] == [0, 1]
+    counts = [site["cases"] for site in summary["rounds"][0]["sites"].values()]
+    assert len(counts) == 3
+    assert sum(count["train"] + count["validation"] for count in counts) == 10
