@@ -119,7 +119,7 @@ def test_a_step_down_the_gradient_lowers_the_loss(name: str) -> None:
 
 
 def test_an_unknown_loss_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"train\.loss\.name: tverski, but expected did you mean tversky\?"):
+    with pytest.raises(ConfigError, match=r"train\.loss\.name: tverski is not known \(did you mean tversky\?\)"):
         loss_from(LossConfig(name="tverski"))
 
 

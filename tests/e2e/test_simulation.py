@@ -1,4 +1,4 @@
-"""Whole simulations in processes of their own, stopped by the signals that stop them in life; and one on real cases."""
+"""Whole simulations: stopped by the signals that stop them in life, short of disk, with a store elsewhere, on real cases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ import pytest
 from brainunet.data.phantom import write_phantoms
 from brainunet_server.store.reader import StoreReader
 from brainunet_sim.cli import main as simulate
-from tests.support.simulation import SHAPE, TINY, digests, figures, read_summary, run
+from tests.support.postgres import postgres_server, postgres_url
+from tests.support.rights import largest_file
+from tests.support.simulation import SHAPE, TINY, digests, figures, read_summary, run, summary_of
+
+__all__ = ["postgres_server", "postgres_url"]  # fixtures
 
 COMMAND = [sys.executable, "-c", "from brainunet_sim.cli import main; main()"]
 
@@ -51,9 +55,7 @@ def stopped(by: signal.Signals, at: str, cases: Path, out: Path) -> tuple[int, l
 
 
 @pytest.mark.slow
-def test_ctrl_c_tells_how_to_go_on_and_doing_so_gives_the_same_figures(
-    tmp_path: Path, cases: Path, uninterrupted: Path
-) -> None:
+def test_ctrl_c_tells_how_to_go_on_and_that_gives_the_same_figures(tmp_path: Path, cases: Path, uninterrupted: Path) -> None:
     out = tmp_path / "out"
 
     code, words = stopped(signal.SIGINT, "model of round 0", cases, out)
@@ -70,7 +72,7 @@ def test_ctrl_c_tells_how_to_go_on_and_doing_so_gives_the_same_figures(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["cases to train", "model of round 0", "model of round 1"])
+@pytest.mark.parametrize("moment", ["cases to train", "model of round 1"])
 def test_kill_9_costs_a_round_at_most_and_the_figures_stay_the_same(
     tmp_path: Path, cases: Path, uninterrupted: Path, moment: str
 ) -> None:
@@ -84,6 +86,46 @@ def test_kill_9_costs_a_round_at_most_and_the_figures_stay_the_same(
     assert run(simulate, "--resume", "--out", out, "--quiet").code == 0
     assert figures(read_summary(out)) == figures(read_summary(uninterrupted))
     assert digests(out) == digests(uninterrupted)
+
+
+@pytest.mark.slow
+def test_on_a_full_disk_it_says_so_and_goes_on_when_there_is_room(tmp_path: Path, cases: Path, uninterrupted: Path) -> None:
+    out = tmp_path / "out"
+
+    with largest_file(1024):  # less than a model
+        ended = run(simulate, *TINY, "--data", cases, "--out", out, "--quiet")
+
+    assert ended.code == 1
+    assert "round-000.safetensors: it can't be written" in ended.err
+    assert "Free space on the disk" in ended.err
+    assert run(simulate, "--resume", "--out", out, "--quiet").code == 0
+    assert figures(read_summary(out)) == figures(read_summary(uninterrupted))
+    assert digests(out) == digests(uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_store_in_postgresql_holds_the_same_rows(tmp_path: Path, cases: Path, uninterrupted: Path, postgres_url: str) -> None:
+    out = tmp_path / "out"
+
+    summary = summary_of(out, "--data", cases, "--database", postgres_url)
+
+    assert figures(summary) == figures(read_summary(uninterrupted))
+    assert digests(out, postgres_url) == digests(uninterrupted)
+    assert not (out / "store.sqlite").exists()
+
+
+@pytest.mark.slow
+def test_a_store_elsewhere_is_found_again_from_another_folder(
+    tmp_path: Path, cases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    summary_of(tmp_path / "out", "--data", cases, "--sites", "1", "--database", "ours.sqlite", "--rounds", "1")
+    monkeypatch.chdir(tmp_path / "there")
+
+    assert run(simulate, "--resume", "--out", tmp_path / "out", "--quiet").code == 0
+    assert [path.parent.name for path in tmp_path.glob("*/ours.sqlite")] == ["here"]
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def _reply(task: AnyTask, site: str) -> Reply:
     if not isinstance(task, TrainTask):
         return evaluate_reply(run=task.run, round=task.round, score=score)
     goal = delta(SITES[site])
-    half = Weights(goal.names, tuple((g - w) / 2 for g, w in zip(goal.arrays, task.weights.arrays, strict=True)))
+    half = Weights.of({name: (goal[name] - task.weights[name]) / 2 for name in goal.names})
     return train_reply(half, run=task.run, round=task.round, score=score, loss=1.0 / task.round)
 
 

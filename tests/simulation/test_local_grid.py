@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.serverapp import ServerApp
+from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.task_identity import TaskIdentity
 
 from brainunet_sim.local_grid import LocalGrid, run_locally
@@ -170,7 +170,7 @@ def test_a_server_app_runs_to_its_end_on_it_and_its_error_comes_out() -> None:
     server = ServerApp()
 
     @server.main()
-    def main(grid: LocalGrid, context: Context) -> None:
+    def main(grid: Grid, context: Context) -> None:
         seen.extend(value_of(reply) for reply in grid.send_and_receive([question(node) for node in grid.get_node_ids()]))
         raise ValueError("the end")
 
