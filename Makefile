@@ -7,7 +7,7 @@
 PYTHON ?= python3
 WORKERS ?=
 PYTEST_OPTIONS ?=
-DEMO_OPTIONS ?= --phantom --sites 3
+DEMO_OPTIONS ?= --phantom --sites 3 --partition centre --rounds 5 --set phantom.cases=30 --set train.steps=12 --baseline local --overwrite
 
 BIN := .venv/bin
 READY := .venv/.ready

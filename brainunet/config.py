@@ -95,7 +95,7 @@ class TrainConfig(Settings):
     """Local work of one round, counted in optimizer steps so that every site does the same amount."""
 
     steps: Annotated[int, Field(ge=1)] = 20
-    batch_size: Annotated[int, Field(ge=1, le=64)] = 1
+    batch_size: Annotated[int, Field(ge=1, le=64)] = 2  # on CPUs torch's fast 3D convolutions need two samples or large maps
     patch: tuple[PatchSide, PatchSide, PatchSide] = (64, 64, 64)
     foreground_probability: Probability = 0.67
     optimizer: Literal["adam", "adamw"] = "adamw"
@@ -138,7 +138,9 @@ def load(
     Raises:
         ConfigError: unreadable file, or every problem of the settings in one message.
     """
-    values: dict[str, Any] = dict(base or {})
+    # from the defaults of this kind, not of its parts: train.steps alone must leave the rest of this kind's train as it is
+    values: dict[str, Any] = kind().model_dump()
+    _merge(values, base or {})
     if path is not None:
         _merge(values, _read_toml(path))
     _merge(values, options or {})

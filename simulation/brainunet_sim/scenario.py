@@ -14,7 +14,7 @@ Side = Annotated[int, Field(ge=32, le=256)]
 class PhantomConfig(Settings):
     """Cases to make up when there is no data folder."""
 
-    cases: Annotated[int, Field(ge=2, le=150)] = 18
+    cases: Annotated[int, Field(ge=2, le=150)] = 24
     style: Literal["gli", "ssa"] = "ssa"
     shape: tuple[Side, Side, Side] = (80, 80, 80)
     seed: Annotated[int, Field(ge=0)] = 11
@@ -38,5 +38,5 @@ class SimulationConfig(Settings):
     strategy: StrategyConfig = StrategyConfig()
     model: ModelConfig = ModelConfig(preset="brainunet-nano")
     preprocess: PreprocessConfig = PreprocessConfig()
-    train: TrainConfig = TrainConfig(steps=20, batch_size=2, patch=(48, 48, 48))
+    train: TrainConfig = TrainConfig(patch=(48, 48, 48))
     phantom: PhantomConfig | None = None
