@@ -19,7 +19,7 @@ from brainunet.data.cache import CaseCache
 from brainunet.data.cases import find_cases
 from brainunet.labels import Modality
 from brainunet.metrics.overlap import dice
-from brainunet_sim.run import saved_request
+from brainunet_sim.request import saved_request
 
 THRESHOLDS = np.arange(-1.0, 4.01, 0.05)
 

@@ -99,7 +99,9 @@ def rounds(plan: Plan, start: Weights, done: int, exchange: Exchange, strategy: 
         assert result.weights is not None
         weights = result.weights
     task = EvaluateTask(run=plan.run, round=plan.rounds + 1, model=plan.model, preprocess=plan.preprocess, weights=weights)
-    yield RoundResult(task.round, _by_name(_result(answer, task) for answer in exchange.ask(task, exchange.sites())), None)
+    results = [_result(answer, task) for answer in exchange.ask(task, exchange.sites())]
+    _require_enough(plan, task.round, results)
+    yield RoundResult(task.round, _by_name(results), None)
 
 
 def _train(plan: Plan, number: int, weights: Weights, exchange: Exchange, strategy: Strategy) -> RoundResult:
@@ -120,6 +122,12 @@ def _train(plan: Plan, number: int, weights: Weights, exchange: Exchange, strate
         # folded at once and let go: memory does not grow with the number of sites
         if results[-1].outcome == "answered" and isinstance(answer.reply, TrainReply):
             mean.fold(answer.reply.delta, weight=answer.reply.cases.train)
+    _require_enough(plan, number, results)
+    following = strategy.step(number, weights, weights.plus(mean.result()), cases=int(mean.total))
+    return RoundResult(number, _by_name(results), following)
+
+
+def _require_enough(plan: Plan, number: int, results: Sequence[SiteResult]) -> None:
     answered = sum(result.outcome == "answered" for result in results)
     if answered < max(1, plan.min_sites):
         reasons = "; ".join(f"{r.site}: {r.reason}" for r in results if r.reason) or "no site could be asked"
@@ -129,8 +137,6 @@ def _train(plan: Plan, number: int, weights: Weights, exchange: Exchange, strate
             expected=f"at least {max(1, plan.min_sites)}",
             remedy="mend the sites named, then resume the run: complete rounds are kept",
         )
-    following = strategy.step(number, weights, weights.plus(mean.result()), cases=int(mean.total))
-    return RoundResult(number, _by_name(results), following)
 
 
 def _by_name(results: Iterable[SiteResult]) -> tuple[SiteResult, ...]:

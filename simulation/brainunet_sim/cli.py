@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,7 @@ from brainunet.terminal import main_of
 from brainunet_sim.scenario import SimulationConfig
 
 if TYPE_CHECKING:
-    from brainunet_sim.run import Request
+    from brainunet_sim.request import Request
 
 app = typer.Typer(name="brainunet-simulate", add_completion=False, pretty_exceptions_enable=False)
 
@@ -59,7 +60,7 @@ def simulate(
     del debug
     given = {name for name in context.params if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE}
     if resume:
-        goes_along = {"out", "resume", "as_json", "quiet", "debug"}
+        goes_along = {"out", "resume", "database", "as_json", "quiet", "debug"}
         extra = [p.opts[0] for p in context.command.params if p.name in given - goes_along]
         if extra:
             raise UsageError(
@@ -68,9 +69,11 @@ def simulate(
                 expected="only --out",
                 remedy="a simulation goes on with the settings it was begun with",
             )
-        from brainunet_sim.run import saved_request
+        from brainunet_sim.request import saved_request
 
-        _run(saved_request(out), as_json, quiet)
+        begun = saved_request(out)
+        # a password is not kept on disk, so a database may have to be named again
+        _run(replace(begun, database=database or begun.database), as_json, quiet)
         return
     if (data is None) != phantom:
         raise UsageError("brainunet-simulate", found="both or none of them", expected="either --data DIR or --phantom")
@@ -85,7 +88,9 @@ def simulate(
         "model": preset and {"preset": preset},
         "phantom": {} if phantom else None,
     }
-    from brainunet_sim.run import Request, new_run_id, require_possible, save_request, settings_of_model
+    from brainunet_sim.request import Request, new_run_id, save_request
+    from brainunet_sim.run import require_possible
+    from brainunet_sim.start import settings_of_model
 
     resolved = load(
         SimulationConfig,

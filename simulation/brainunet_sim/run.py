@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from brainunet.config import sha256_of
 from brainunet.data.cache import CaseCache
 from brainunet.data.cases import find_cases
-from brainunet.errors import ConfigError
-from brainunet.files import writing_aside
-from brainunet.labels import Convention
 from brainunet.losses import loss_from
-from brainunet.model import build, weights_of
-from brainunet.modelfile import ModelCard, TrainedOn, read_model
-from brainunet.starter import STARTER
-from brainunet.training.seeds import derive
+from brainunet.modelfile import ModelCard
 from brainunet.weights import Weights
 from brainunet_client.flower.app import client_app
 from brainunet_client.site import Site
@@ -35,33 +26,8 @@ from brainunet_sim.local_grid import SITE, run_locally
 from brainunet_sim.partition import partition_named
 from brainunet_sim.prepare import Progress, deal_sites, make_phantoms, usable_cases
 from brainunet_sim.report import plot_dice, summarise, write_summary
-from brainunet_sim.scenario import SimulationConfig
-
-RANDOM, STARTER_NAME = "random", "starter"
-
-
-@dataclass(frozen=True)
-class Request:
-    """A simulation to run: its settings, and where its files lie. Kept in the output folder, so that it can be resumed.
-
-    Attributes:
-        data: folder of cases; None makes phantoms below ``out``.
-        init: a model file, "starter" or "random".
-        database: path or URL of the store; None keeps it in ``out``.
-    """
-
-    run_id: str
-    out: Path
-    config: SimulationConfig
-    data: Path | None
-    init: str
-    database: str | None = None
-    convention: Convention | None = None
-    partition_file: Path | None = None
-
-    @property
-    def store(self) -> str | Path:
-        return self.database or self.out / "store.sqlite"
+from brainunet_sim.request import Request
+from brainunet_sim.start import starting_model, trained_on
 
 
 @dataclass(frozen=True)
@@ -71,11 +37,6 @@ class Watch:
     on_progress: Progress
     on_sites: Callable[[Sequence[Site]], None]
     on_round: Callable[[str, RoundResult], None]
-
-
-def new_run_id() -> str:
-    """A name that sorts by time and is not met twice in one store."""
-    return f"sim-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def simulate(request: Request, watch: Watch) -> dict[str, Any]:
@@ -139,7 +100,7 @@ def federate(
     how = "trained on one virtual site" if alone else f"federated over {len(sites)} virtual sites"
     card = before.model_copy(
         update={
-            "trained_on": _trained_on(before.trained_on, on_phantoms),
+            "trained_on": trained_on(before.trained_on, on_phantoms),
             "provenance": f"{how}, from: {before.provenance}",
             "config_sha256": run.config_sha256,
         }
@@ -180,99 +141,3 @@ def require_possible(request: Request) -> None:
     starting_model(request.init, config)
     if request.data is not None:
         find_cases(request.data, modalities=config.model.modalities, convention=request.convention)
-
-
-def settings_of_model(init: str) -> dict[str, Any]:
-    """The network and normalisation that the card of ``init`` names; nothing for random weights.
-
-    Raises:
-        ConfigError: not a model file.
-    """
-    if init == RANDOM:
-        return {}
-    _, card = read_model(_file_of(init))
-    return {"model": card.model.model_dump(mode="json"), "preprocess": card.preprocess.model_dump(mode="json")}
-
-
-def starting_model(init: str, config: SimulationConfig) -> tuple[Weights, ModelCard]:
-    """The model of round 0: from a file, the shipped starter, or random weights of the run's seed.
-
-    Raises:
-        ConfigError: not a model file, or one whose card names another network or normalisation than the settings.
-    """
-    if init == RANDOM:
-        card = ModelCard(
-            title=f"{config.model.preset}, random weights",
-            model=config.model,
-            preprocess=config.preprocess,
-            provenance=f"random weights of seed {config.seed}",
-            trained_on="nothing",
-        )
-        weights = weights_of(build(config.model, seed=derive(config.seed, "weights")))
-        return weights, card.model_copy(update={"weights_sha256": weights.digest})
-    path = _file_of(init)
-    weights, card = read_model(path)
-    for field in ("model", "preprocess"):
-        if getattr(card, field) != getattr(config, field):
-            raise ConfigError(
-                path,
-                found=f"{field} {getattr(card, field).model_dump(mode='json')}",
-                expected=f"{getattr(config, field).model_dump(mode='json')}, as the settings say",
-                remedy="drop the setting (the model's own is used), or start from --init random",
-            )
-    return weights, card
-
-
-def save_request(request: Request) -> None:
-    """Keep what was asked, so that ``--resume`` needs nothing but the folder."""
-    kept = {
-        "run": request.run_id,
-        "data": None if request.data is None else str(request.data.resolve()),
-        "init": request.init if request.init in (RANDOM, STARTER_NAME) else str(Path(request.init).resolve()),
-        "database": _absolute(request.database),
-        "convention": request.convention,
-        "partition_file": None if request.partition_file is None else str(request.partition_file.resolve()),
-        "config": request.config.model_dump(mode="json"),
-        "config_sha256": sha256_of(request.config),
-    }
-    with writing_aside(request.out / "config.json") as aside:
-        aside.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
-
-
-def saved_request(out: Path) -> Request:
-    """The simulation that was begun in a folder.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    try:
-        kept = json.loads((out / "config.json").read_text(encoding="utf-8"))
-        return Request(
-            run_id=kept["run"],
-            out=out,
-            config=SimulationConfig.model_validate(kept["config"]),
-            data=None if kept["data"] is None else Path(kept["data"]),
-            init=kept["init"],
-            database=kept["database"],
-            convention=None if kept["convention"] is None else Convention(kept["convention"]),
-            partition_file=None if kept["partition_file"] is None else Path(kept["partition_file"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ConfigError(
-            out, found="no config.json of a simulation", expected="a folder in which one was begun", remedy="start it first"
-        ) from None
-
-
-def _trained_on(before: TrainedOn, on_phantoms: bool) -> TrainedOn:
-    now: TrainedOn = "phantoms" if on_phantoms else "real cases"
-    if before in ("nothing", now):
-        return now
-    return "unknown" if before == "unknown" else "phantoms and real cases"
-
-
-def _absolute(database: str | None) -> str | None:
-    return database if database is None or "://" in database else str(Path(database).resolve())
-
-
-def _file_of(init: str) -> Path:
-    return STARTER if init == STARTER_NAME else Path(init)

@@ -26,8 +26,8 @@ from brainunet.wire import pack, unpack
 from brainunet_client.faults import fault_code
 from brainunet_client.site import Site
 from brainunet_client.tasks import checkpoint_of, do, train
-from tests.support.disk import disk_full_after
 from tests.support.nets import network, weights
+from tests.support.rights import largest_file
 from tests.support.sites import NANO, evaluate_task, made_up_site, train_task
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -261,5 +261,5 @@ def test_the_checkpoint_of_the_same_task_is_taken_up_and_gone_once_there_is_a_re
 
 
 def test_a_disk_that_is_full_stops_the_work_with_words(site: Site) -> None:
-    with disk_full_after(10_000), pytest.raises(BrainUNetError, match=r"training\.ckpt: it can't be written"):
+    with largest_file(10), pytest.raises(BrainUNetError, match=r"training\.ckpt: it can't be written"):
         train(train_task(weights(), steps=26), site)

@@ -26,9 +26,9 @@ from brainunet.training.checkpoint import Checkpoint
 from brainunet.training.loop import Trained, TrainingDivergedError, learning_rate_at, optimizer_for, train, uses_bf16
 from brainunet.training.seeds import derive
 from brainunet.weights import Weights
-from tests.support.disk import disk_full_after
 from tests.support.nets import network
 from tests.support.prepared import prepared_case
+from tests.support.rights import largest_file
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -198,7 +198,7 @@ def test_a_save_that_fails_leaves_the_earlier_checkpoint_and_no_litter(tmp_path:
     before = checkpoint.path.read_bytes()
     made = network()
 
-    with disk_full_after(100_000), pytest.raises(BrainUNetError, match=r"training\.ckpt: it can't be written.*Free space on"):
+    with largest_file(100), pytest.raises(BrainUNetError, match=r"training\.ckpt: it can't be written.*Free space on"):
         checkpoint.save(3, [], made, optimizer_for(list(made.parameters()), config()))
 
     assert checkpoint.path.read_bytes() == before
