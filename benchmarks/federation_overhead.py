@@ -25,7 +25,7 @@ SAMPLE_S = 0.25
 
 def run_engine(engine: str, sites: int, rounds: int, preset: str) -> None:
     os.environ.update(FLWR_TELEMETRY_ENABLED="0", RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
-    from brainunet.config import ModelConfig, PreprocessConfig, StrategyConfig, TrainConfig
+    from brainunet.config import ModelConfig, PreprocessConfig, StrategyConfig, TrainConfig, ValidationConfig
     from brainunet.model import build, weights_of
     from brainunet.records import AnyTask, CaseCounts, EvaluateReply, Reply, SiteScore, TrainReply, TrainTask
     from brainunet.weights import Weights
@@ -53,7 +53,7 @@ def run_engine(engine: str, sites: int, rounds: int, preset: str) -> None:
 
     model = ModelConfig(preset=preset)
     start = weights_of(build(model))
-    plan = Plan("overhead", rounds, sites, 0, model, PreprocessConfig(), TrainConfig())
+    plan = Plan("overhead", rounds, sites, 0, model, PreprocessConfig(), TrainConfig(), ValidationConfig())
     ends: list[float] = []
 
     def conduct(exchange: Exchange) -> None:

@@ -29,13 +29,14 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     asked = parser.parse_args()
-    config = saved_request(asked.out).config
+    request = saved_request(asked.out)
+    config = request.config
     modalities = config.model.modalities
     sides = {case: side for site in json.loads((asked.out / "sites.json").read_text()).values() for case, side in site.items()}
     cache = CaseCache(asked.out / "cache")
     curves: dict[str, list[list[float]]] = {"train": [], "validation": []}
     names: list[str] = []
-    for case in find_cases(asked.data, modalities=modalities).cases:
+    for case in find_cases(asked.data, modalities=modalities, convention=request.convention).cases:
         if case.case_id not in sides:
             continue
         prepared = cache.get(case, modalities, config.preprocess)

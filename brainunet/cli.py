@@ -73,7 +73,10 @@ def info(
     if min(patch) < 1 or max(patch) > 512:
         raise UsageError("--patch", found=str(patch), expected="sides of 1 to 512 voxels")
     config = load(ModelConfig, base={"preset": preset, "norm": norm})
-    size = size_of(config, patch)
+    try:
+        size = size_of(config, patch)
+    except ValueError as error:  # of a norm whose channel has shrunk to one voxel
+        raise UsageError("--patch", found=str(error), expected="a patch that this network can halve") from None
     facts = {
         "preset": preset,
         "norm": norm,

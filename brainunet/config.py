@@ -1,8 +1,9 @@
 """The typed configuration tree, and how a file and ``--set`` overrides become one.
 
-Order: defaults, then the file, then ``--set a.b=value``. Unknown keys are errors that name the nearest known one, and all
-problems are listed at once. The shared part (:class:`ModelConfig`, :class:`PreprocessConfig`, :class:`TrainConfig`) travels
-inside each task, so that a hospital never edits it.
+Order: defaults, the model's own card, the file, the options of the command line, then ``--set a.b=value``. Unknown keys are
+errors that name the nearest known one, and all problems are listed at once. The shared part (:class:`ModelConfig`,
+:class:`PreprocessConfig`, :class:`TrainConfig`, :class:`ValidationConfig`) travels inside each task, so that a hospital
+never edits it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -25,6 +26,7 @@ Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 NonNegative = Annotated[FiniteFloat, Field(ge=0)]
 PatchSide = Annotated[int, Field(ge=16, le=256, multiple_of=8)]
+Window: TypeAlias = tuple[PatchSide, PatchSide, PatchSide]
 
 
 class Settings(BaseModel):
@@ -96,7 +98,7 @@ class TrainConfig(Settings):
 
     steps: Annotated[int, Field(ge=1)] = 20
     batch_size: Annotated[int, Field(ge=1, le=64)] = 2  # on CPUs torch's fast 3D convolutions need two samples or large maps
-    patch: tuple[PatchSide, PatchSide, PatchSide] = (64, 64, 64)
+    patch: Window = (64, 64, 64)
     foreground_probability: Probability = 0.67
     optimizer: Literal["adam", "adamw"] = "adamw"
     learning_rate: Positive = 1e-3
@@ -107,6 +109,12 @@ class TrainConfig(Settings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     loss: LossConfig = LossConfig()
     augment: AugmentConfig = AugmentConfig()
+
+
+class ValidationConfig(Settings):
+    """How a site scores the weights it receives; ``window`` None takes each case in one pass (see docs/adr/0009)."""
+
+    window: Window | None = (96, 96, 96)
 
 
 class StrategyConfig(Settings):

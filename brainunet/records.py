@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig
+from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig, ValidationConfig
 from brainunet.labels import Convention, Modality
 from brainunet.weights import Weights
 
@@ -145,6 +145,7 @@ class Message(Record):
 class Task(Message):
     model: ModelConfig
     preprocess: PreprocessConfig
+    validation: ValidationConfig = ValidationConfig()
     weights: WeightsField
 
 

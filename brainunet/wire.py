@@ -75,7 +75,7 @@ def unpack(packed: Packed, expected: type[M] | Any) -> M:
         if header.get("protocol") != PROTOCOL:
             raise FederationError(
                 "message",
-                found=f"protocol {str(header.get('protocol'))[:20]}",
+                found=f"protocol {ascii(header.get('protocol'))[:20]}",
                 expected=f"protocol {PROTOCOL}",
                 remedy="bring both ends to one version",
             )
@@ -101,5 +101,7 @@ def _float32(values: FloatArray | None) -> FloatArray:
 def _first_problem(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"{'.'.join(str(part) for part in first['loc'])[:80]}: {first['msg'][:120]}"
+        # a name made by the sender may hold anything: NUL, line breaks, half of a surrogate pair
+        where = ".".join(part if str(part).isidentifier() else ascii(part) for part in map(str, first["loc"]))
+        return f"{where[:80]}: {ascii(first['msg'])[1:-1][:120]}"
     return "a header that is not JSON"

@@ -15,24 +15,30 @@ HELD_OUT = 0.2
 SAME_PATIENT: Final[Mapping[str, str]] = MappingProxyType(
     {"BraTS2021_00758": "BraTS2021_00626", "BraTS2021_00639": "BraTS2021_00557"}
 )
-_VISIT = re.compile(r"^(BraTS-[A-Za-z]+-\d{5})-\d{3}$", re.IGNORECASE)
+_VISIT = re.compile(r"^BraTS-(?P<cohort>[A-Za-z]+)-(?P<number>\d{5})-\d{3}$", re.IGNORECASE)
+_BRATS2021 = re.compile(r"^BraTS2021_(?P<number>\d{5})$", re.IGNORECASE)
 
 
 def patient_of(case_id: str) -> str:
     """The patient of a case: visits share one, and so do the known pairs of BraTS 2021.
 
-    >>> patient_of("BraTS-SSA-00002-001"), patient_of("BraTS2021_00758")
+    >>> patient_of("brats-ssa-00002-001"), patient_of("BraTS2021_00758")
     ('BraTS-SSA-00002', 'BraTS2021_00626')
     """
-    match = _VISIT.match(case_id)
-    return match.group(1) if match else SAME_PATIENT.get(case_id, case_id)
+    # cases are found in any letter case, and a patient has one name
+    if match := _VISIT.match(case_id):
+        return f"BraTS-{match['cohort'].upper()}-{match['number']}"
+    if match := _BRATS2021.match(case_id):
+        name = f"BraTS2021_{match['number']}"
+        return SAME_PATIENT.get(name, name)
+    return case_id
 
 
 def hold_out(case_ids: Iterable[str], before: Mapping[str, Side] = MappingProxyType({})) -> dict[str, Side]:
     """The side of each case: max(1, 20 %) of them, those of lowest hash, are held out for validation.
 
-    A case (and every visit of its patient) keeps the side it had ``before``; new cases fill up what is missing. One patient
-    alone is held out: with nothing to train on, the site only evaluates.
+    A case (and every visit of its patient) keeps the side it had ``before``; new cases fill up what is missing. Of two or
+    more patients one is left to train on; one alone is held out: with nothing to train on, the site only evaluates.
 
     >>> sides = hold_out([f"case{i}" for i in range(10)])
     >>> sorted(sides.values()).count("validation")
@@ -47,8 +53,11 @@ def hold_out(case_ids: Iterable[str], before: Mapping[str, Side] = MappingProxyT
     for case in cases:
         visits[patient_of(case)] = visits.get(patient_of(case), 0) + 1
     held = sum(n for patient, n in visits.items() if sides.get(patient) == "validation")
-    for patient in sorted(visits.keys() - sides.keys(), key=_hash):
-        sides[patient] = "validation" if held < quota else "train"
+    new = sorted(visits.keys() - sides.keys(), key=_hash)
+    for patient in new:
+        # two patients are enough for two sides, however many visits the first of them has
+        needed_to_train = patient == new[-1] and len(visits) > 1 and all(sides.get(p) != "train" for p in visits)
+        sides[patient] = "validation" if held < quota and not needed_to_train else "train"
         held += visits[patient] if sides[patient] == "validation" else 0
     return {case: sides[patient_of(case)] for case in cases}
 

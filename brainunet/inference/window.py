@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-OVERLAP = 0.5
+OVERLAP = 0.25
 SIGMA = 0.125  # of the window's side, as in nnU-Net (Isensee et al., Nature Methods 2021)
 
 

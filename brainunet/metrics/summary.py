@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 
 from brainunet.labels import Region
@@ -49,6 +49,16 @@ def federation_mean(sites: Iterable[SiteScore], metric: str = "dice") -> dict[St
                 total, n = sums.get(row.structure, (0.0, 0))
                 sums[row.structure] = (total + (row.mean or 0.0) * row.n, n + row.n)
     return {structure: (total / n if n else None) for structure, (total, n) in sums.items()}
+
+
+def best_round(means: Mapping[int, float | None]) -> int | None:
+    """The round with the highest figure, the earliest of equals; None if no round has one.
+
+    >>> best_round({0: 0.5, 1: 0.75, 2: 0.75, 3: None})
+    1
+    """
+    known = {number: mean for number, mean in means.items() if mean is not None}
+    return max(known, key=lambda number: (known[number], -number), default=None)
 
 
 def mean_region_dice(sites: Iterable[SiteScore]) -> float | None:

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig, sha256_of
+from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig, ValidationConfig, sha256_of
 from brainunet.data.cases import find_cases
 from brainunet.data.phantom import write_phantoms
 from brainunet.data.preprocess import PreparedCase, prepare
@@ -55,7 +55,7 @@ def main(
     scores = []
     for number, case in enumerate(held_out):
         assert case.label is not None
-        scores.append(score_case(str(number), predict_labels(network, case.image), case.label))
+        scores.append(score_case(str(number), predict_labels(network, case.image, ValidationConfig().window), case.label))
     score = site_score(scores)
     card = ModelCard(
         title="BrainUNet starter: brainunet-nano, pretrained on phantoms",

@@ -49,7 +49,7 @@ def train(
 ) -> Trained:
     """Train ``network`` in place for ``config.steps`` steps on patches of labelled ``cases``.
 
-    Every step draws from its own seed, so a run repeats exactly on one machine, and one that was cut off goes on from its
+    Every step draws from its own seed, so a run repeats exactly on one machine's CPU, and one that was cut off goes on from its
     checkpoint as if it had not been.
 
     Args:

@@ -119,7 +119,9 @@ def _score(network: nn.Module, task: AnyTask, site: Site) -> SiteScore:
     for case in site.validation:
         for prepared in _prepared([case], task, site):
             assert prepared.label is not None
-            scores.append(score_case(case.case_id, predict_labels(network, prepared.image), prepared.label))
+            scores.append(
+                score_case(case.case_id, predict_labels(network, prepared.image, task.validation.window), prepared.label)
+            )
     return site_score(scores)
 
 

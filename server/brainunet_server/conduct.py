@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from brainunet.errors import BrainUNetError, ConfigError
-from brainunet.metrics.summary import mean_region_dice
+from brainunet.metrics.summary import best_round, mean_region_dice
 from brainunet.modelfile import ModelCard, read_model, write_model
 from brainunet.weights import Weights
 from brainunet_server.rounds import Exchange, Plan, RoundResult, SiteResult, Strategy, rounds
@@ -129,7 +129,7 @@ def _keep_best(run_id: str, keeping: Keeping) -> None:
     with StoreReader(keeping.database) as reader:
         by_round = site_scores(reader.scores(run_id))
     means = {number: mean_region_dice(sites.values()) for number, sites in by_round.items()}
-    best = max(means, key=lambda number: (means[number] or 0.0, -number), default=None)
+    best = best_round(means)
     if best is not None:
         weights, card = read_model(keeping.model_file(best))
         write_model(keeping.best_file, weights, card.model_copy(update={"scores": by_round[best]}))

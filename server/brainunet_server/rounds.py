@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig
+from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig, ValidationConfig
 from brainunet.errors import FederationError
 from brainunet.records import AnyTask, CaseCounts, EvaluateTask, Fault, Reply, SiteScore, TrainReply, TrainTask
 from brainunet.weights import WeightedMean, Weights
@@ -28,17 +28,19 @@ class Plan:
     model: ModelConfig
     preprocess: PreprocessConfig
     train: TrainConfig
+    validation: ValidationConfig
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back from a site: its reply, or None and why there is none."""
+    """What came back from a site: its reply, or None and why there is none; ``unreadable`` if something did come back."""
 
     site: str
     reply: Reply | None
     bytes_down: int = 0
     bytes_up: int = 0
     problem: str | None = None
+    unreadable: bool = False
 
 
 class Exchange(Protocol):
@@ -98,7 +100,14 @@ def rounds(plan: Plan, start: Weights, done: int, exchange: Exchange, strategy: 
         yield result
         assert result.weights is not None
         weights = result.weights
-    task = EvaluateTask(run=plan.run, round=plan.rounds + 1, model=plan.model, preprocess=plan.preprocess, weights=weights)
+    task = EvaluateTask(
+        run=plan.run,
+        round=plan.rounds + 1,
+        model=plan.model,
+        preprocess=plan.preprocess,
+        validation=plan.validation,
+        weights=weights,
+    )
     results = [_result(answer, task) for answer in exchange.ask(task, exchange.sites())]
     _require_enough(plan, task.round, results)
     yield RoundResult(task.round, _by_name(results), None)
@@ -111,6 +120,7 @@ def _train(plan: Plan, number: int, weights: Weights, exchange: Exchange, strate
         model=plan.model,
         preprocess=plan.preprocess,
         train=plan.train,
+        validation=plan.validation,
         seed=plan.seed,
         proximal_mu=strategy.proximal_mu,
         weights=weights,
@@ -147,7 +157,7 @@ def _result(answer: Answer, task: AnyTask) -> SiteResult:
     reply = answer.reply
     empty = SiteResult(answer.site, "absent", answer.problem, bytes_down=answer.bytes_down, bytes_up=answer.bytes_up)
     if reply is None:
-        return replace(empty, outcome="refused" if answer.bytes_up else "absent")
+        return replace(empty, outcome="refused" if answer.unreadable else "absent")
     if problem := admit(reply, task):
         return replace(empty, outcome="refused", reason=problem)
     if isinstance(reply, Fault):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterable
+import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,19 +16,13 @@ from brainunet.config import load
 from brainunet.data.cases import parse_convention
 from brainunet.errors import UsageError
 from brainunet.terminal import main_of
+from brainunet_sim.folder import take_folder
 from brainunet_sim.scenario import SimulationConfig
 
 if TYPE_CHECKING:
     from brainunet_sim.request import Request
 
 app = typer.Typer(name="brainunet-simulate", add_completion=False, pretty_exceptions_enable=False)
-
-# what a folder of a simulation may hold; --overwrite removes nothing else
-MADE_HERE = (
-    *("sites.json", "summary.json", "dice.png", "models", "phantoms", "work", "cache"),
-    *("store.sqlite", "store.sqlite-wal", "store.sqlite-shm"),
-    "config.json",  # last: it marks the folder as ours
-)
 
 
 @app.command()
@@ -49,7 +43,7 @@ def simulate(
     config: Annotated[Path | None, typer.Option(help="TOML file of settings")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="one setting, such as train.steps=40")] = None,
     database: Annotated[str | None, typer.Option(help="path or URL of the store (default: in --out)")] = None,
-    seed: Annotated[int | None, typer.Option(help="equal seeds give equal figures on one machine", min=0)] = None,
+    seed: Annotated[int | None, typer.Option(help="equal seeds give equal figures on one machine's CPU", min=0)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the simulation begun in --out")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="begin anew where one was begun before")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON")] = False,
@@ -57,7 +51,6 @@ def simulate(
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
 ) -> None:
     """Federate BrainUNet over virtual hospitals, with the code of a real federation, on this machine."""
-    del debug
     given = {name for name in context.params if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE}
     if resume:
         goes_along = {"out", "resume", "database", "as_json", "quiet", "debug"}
@@ -73,7 +66,7 @@ def simulate(
 
         begun = saved_request(out)
         # a password is not kept on disk, so a database may have to be named again
-        _run(replace(begun, database=database or begun.database), as_json, quiet)
+        _run(replace(begun, database=database or begun.database), as_json, quiet, debug)
         return
     if (data is None) != phantom:
         raise UsageError("brainunet-simulate", found="both or none of them", expected="either --data DIR or --phantom")
@@ -88,7 +81,7 @@ def simulate(
         "model": preset and {"preset": preset},
         "phantom": {} if phantom else None,
     }
-    from brainunet_sim.request import Request, new_run_id, save_request
+    from brainunet_sim.request import RANDOM, STARTER_NAME, Request, new_run_id, save_request
     from brainunet_sim.run import require_possible
     from brainunet_sim.start import settings_of_model
 
@@ -110,76 +103,39 @@ def simulate(
         partition_file=partition_file,
     )
     require_possible(request)
-    _take_folder(out, overwrite, needed=[data, partition_file, None if init in ("starter", "random") else Path(init)])
+    take_folder(out, overwrite, needed=[data, partition_file, None if init in (STARTER_NAME, RANDOM) else Path(init)])
     save_request(request)
-    _run(request, as_json, quiet)
+    _run(request, as_json, quiet, debug)
 
 
-def _run(request: Request, as_json: bool, quiet: bool) -> None:
+def _run(request: Request, as_json: bool, quiet: bool, debug: bool) -> None:
     from brainunet_sim.display import Display
     from brainunet_sim.run import Watch, simulate
 
+    border = logging.getLogger("brainunet_client.flower.app")
+    border.disabled = not debug  # a site's error ends a simulation, and is said once as the command's own
     try:
         with Display(request.run_id, request.config.rounds, quiet=quiet or as_json) as display:
             summary = simulate(request, Watch(display.progress, display.sites, display.round))
     except KeyboardInterrupt:
         typer.echo(f"stopped; go on with: brainunet-simulate --resume --out {request.out}", err=True)
         raise
+    finally:
+        border.disabled = False
     if as_json:
         typer.echo(json.dumps(summary))
         return
     first, last = summary["rounds"][0]["mean_dice"], summary["rounds"][-1]["mean_dice"]
     for region in ("WT", "TC", "ET"):
-        typer.echo(f"mean {region} Dice over the sites' validation cases: {first[region]:.3f} -> {last[region]:.3f}")
+        typer.echo(f"mean {region} Dice over the sites' validation cases: {_figure(first, region)} -> {_figure(last, region)}")
     for problem in summary["skipped"]:
         typer.echo(f"skipped {problem['case']}: {problem['reason']}")
     typer.echo(f"{summary['seconds']:.0f} s, {summary['peak_memory_mb']} MB at most; see {request.out / 'dice.png'}")
 
 
-def _take_folder(out: Path, overwrite: bool, needed: Iterable[Path | None]) -> None:
-    """Make sure that ``out`` holds no other simulation.
-
-    Raises:
-        UsageError: it holds one, or other files, or some that are needed.
-    """
-    if out.exists() and not out.is_dir():
-        raise UsageError(out, found="a file", expected="a folder", remedy="choose another --out")
-    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if names and not _is_ours(out):
-        raise UsageError(
-            out,
-            found="a folder with other files in it",
-            expected="a new or empty folder, or one of an earlier simulation",
-            remedy="choose another --out",
-        )
-    if "sites.json" in names and not overwrite:  # without it, nothing was begun but reading cases
-        raise UsageError(
-            out,
-            found="a simulation begun earlier",
-            expected="a new folder",
-            remedy="go on with it by --resume, begin anew by --overwrite, or choose another --out",
-        )
-    for path in needed:
-        if path is not None and any(path.resolve().is_relative_to((out / name).resolve()) for name in MADE_HERE):
-            raise UsageError(
-                out,
-                found=f"it holds {path.name}, which is needed and would be overwritten",
-                expected="another folder",
-                remedy="choose another --out",
-            )
-    for path in (out / name for name in MADE_HERE):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def _is_ours(out: Path) -> bool:
-    try:
-        kept = json.loads((out / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(kept, dict) and {"run", "config_sha256"} <= kept.keys()
+def _figure(means: Mapping[str, float | None], region: str) -> str:
+    value = means.get(region)
+    return "none" if value is None else f"{value:.3f}"
 
 
 main = main_of(app)

@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from brainunet.files import writing_aside
 from brainunet.labels import Region
-from brainunet.metrics.summary import federation_mean, mean_of, mean_region_dice
+from brainunet.metrics.summary import best_round, federation_mean, mean_of, mean_region_dice
 from brainunet.records import Problem, SiteScore
 from brainunet_server.store.reader import Run, SiteRound, StoreReader, site_scores
 
@@ -37,7 +36,7 @@ def summarise(database: str | Path, run_id: str, *, skipped: Sequence[Problem], 
             for other in store.runs()
             if other.parent_id == run_id and other.kind == "local"
         }
-    means = {r["round"]: r["mean_dice_of_regions"] for r in rounds if r["mean_dice_of_regions"] is not None}
+    means = {entry["round"]: entry["mean_dice_of_regions"] for entry in rounds}
     summary: dict[str, Any] = {
         "run": run.id,
         "strategy": run.strategy,
@@ -45,7 +44,7 @@ def summarise(database: str | Path, run_id: str, *, skipped: Sequence[Problem], 
         "norm": run.norm,
         "status": run.status,
         "rounds": rounds,
-        "best_round": max(means, key=lambda number: (means[number], -number), default=None),
+        "best_round": best_round(means),
         "seconds": round(seconds, 1),
         "peak_memory_mb": round(peak_memory_mb()),
         "seed": run.seed,
@@ -86,7 +85,7 @@ def plot_dice(path: Path, summary: Mapping[str, Any], region: Region = Region.WT
     axes.set_ylim(0, 1)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=9)
-    with mpl.rc_context({"svg.hashsalt": "brainunet"}), writing_aside(path) as aside:
+    with writing_aside(path) as aside:
         figure.savefig(aside, dpi=120, format="png")
 
 
@@ -111,8 +110,9 @@ def _rounds(store: StoreReader, run: Run) -> list[dict[str, Any]]:
     for row in store.site_rounds(run.id):
         exchanges.setdefault(row.round, []).append(row)
     entries = []
-    for number in sorted(by_round):
-        scores = by_round[number]
+    scored_until = max([*by_round, *(exchange - 1 for exchange in exchanges)], default=-1)
+    for number in range(scored_until + 1):
+        scores = by_round.get(number, {})
         did = {row.site: row for row in exchanges.get(number, ())}
         scored = {row.site: row for row in exchanges.get(number + 1, ())}
         entries.append(

@@ -7,12 +7,12 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from brainunet.config import sha256_of
 from brainunet.errors import ConfigError
 from brainunet.files import writing_aside
 from brainunet.labels import Convention
+from brainunet_server.store.opening import without_password
 from brainunet_sim.scenario import SimulationConfig
 
 RANDOM, STARTER_NAME = "random", "starter"
@@ -53,7 +53,7 @@ def save_request(request: Request) -> None:
         "run": request.run_id,
         "data": None if request.data is None else str(request.data.resolve()),
         "init": request.init if request.init in (RANDOM, STARTER_NAME) else str(Path(request.init).resolve()),
-        "database": _kept_address(request.database),
+        "database": None if request.database is None else without_password(request.database),
         "convention": request.convention,
         "partition_file": None if request.partition_file is None else str(request.partition_file.resolve()),
         "config": request.config.model_dump(mode="json"),
@@ -85,12 +85,3 @@ def saved_request(out: Path) -> Request:
         raise ConfigError(
             out, found="no config.json of a simulation", expected="a folder in which one was begun", remedy="start it first"
         ) from None
-
-
-def _kept_address(database: str | None) -> str | None:
-    """The store as config.json may name it: a path made absolute, a URL without its password."""
-    if database is None or "://" not in database:
-        return None if database is None else str(Path(database).resolve())
-    url = urlsplit(database)
-    user, at, host = url.netloc.rpartition("@")
-    return url._replace(netloc=user.partition(":")[0] + at + host).geturl() if at else database

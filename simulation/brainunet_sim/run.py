@@ -11,8 +11,10 @@ from typing import Any
 from brainunet.config import sha256_of
 from brainunet.data.cache import CaseCache
 from brainunet.data.cases import find_cases
+from brainunet.errors import BrainUNetError, ConfigError, FederationError
 from brainunet.losses import loss_from
-from brainunet.modelfile import ModelCard
+from brainunet.modelfile import ModelCard, read_model
+from brainunet.records import AnyTask, Reply
 from brainunet.weights import Weights
 from brainunet_client.flower.app import client_app
 from brainunet_client.site import Site
@@ -21,6 +23,7 @@ from brainunet_server.conduct import Keeping, conduct
 from brainunet_server.flower.app import server_app
 from brainunet_server.flower.strategies import strategy_from
 from brainunet_server.rounds import Plan, RoundResult
+from brainunet_server.store.opening import without_password
 from brainunet_server.store.rows import Run
 from brainunet_sim.local_grid import SITE, run_locally
 from brainunet_sim.partition import partition_named
@@ -47,7 +50,7 @@ def simulate(request: Request, watch: Watch) -> dict[str, Any]:
     """
     started = time.monotonic()
     config, out = request.config, request.out
-    start = starting_model(request.init, config)
+    start = _first_model(request)
     data = request.data or out / "phantoms"
     if request.data is None:
         assert config.phantom is not None
@@ -65,6 +68,14 @@ def simulate(request: Request, watch: Watch) -> dict[str, Any]:
     write_summary(out / "summary.json", summary)
     plot_dice(out / "dice.png", summary)
     return summary
+
+
+def _first_model(request: Request) -> tuple[Weights, ModelCard]:
+    """The model of round 0 as it was kept, so that a resume needs no other file; at first, the one that was asked for."""
+    try:
+        return read_model(Keeping(request.store, request.out / "models").model_file(0))
+    except ConfigError:
+        return starting_model(request.init, request.config)
 
 
 def federate(
@@ -95,6 +106,7 @@ def federate(
         model=config.model,
         preprocess=config.preprocess,
         train=config.train,
+        validation=config.validation,
     )
     before = start[1]
     how = "trained on one virtual site" if alone else f"federated over {len(sites)} virtual sites"
@@ -108,9 +120,15 @@ def federate(
     keeping = Keeping(request.store, request.out / "models" / (sites[0].name if alone else "."))
     by_name = {site.name: site for site in sites}
 
-    def work(task: Any, site: Site) -> Any:
+    failures: list[BrainUNetError] = []
+
+    def work(task: AnyTask, site: Site) -> Reply:
         label = f"{site.name} alone" if alone else site.name
-        return do(task, site, on_step=lambda n, _: watch.on_progress(f"round {task.round}, {label}", n, config.train.steps))
+        try:
+            return do(task, site, on_step=lambda n, _: watch.on_progress(f"round {task.round}, {label}", n, config.train.steps))
+        except BrainUNetError as error:
+            failures.append(error)
+            raise
 
     server = server_app(
         lambda exchange: conduct(
@@ -125,19 +143,26 @@ def federate(
         )
     )
     client = client_app(lambda context: by_name[str(context.node_config[SITE])], work)
-    run_locally(server, client, list(by_name))
+    try:
+        run_locally(server, client, list(by_name))
+    except FederationError:
+        if failures:  # a federation is told a code only; here the person who can mend it is the one who reads
+            raise failures[0] from None
+        raise
 
 
 def require_possible(request: Request) -> None:
     """Meet now what else would only be met after minutes of reading cases.
 
     Raises:
-        BrainUNetError: an unknown partition, strategy or loss, an unusable model, or a folder without cases.
+        BrainUNetError: an unknown partition, strategy or loss, an unusable model, an address that is no
+            store's, or a folder without cases.
     """
     config = request.config
     partition_named(config.partition.name)
     strategy_from(config.strategy)
     loss_from(config.train.loss)
     starting_model(request.init, config)
+    without_password(request.store)
     if request.data is not None:
         find_cases(request.data, modalities=config.model.modalities, convention=request.convention)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from brainunet.config import ModelConfig, PreprocessConfig, Settings, StrategyConfig, TrainConfig
+from brainunet.config import ModelConfig, PreprocessConfig, Settings, StrategyConfig, TrainConfig, ValidationConfig
 
 Side = Annotated[int, Field(ge=32, le=256)]
 
@@ -39,4 +39,5 @@ class SimulationConfig(Settings):
     model: ModelConfig = ModelConfig(preset="brainunet-nano")
     preprocess: PreprocessConfig = PreprocessConfig()
     train: TrainConfig = TrainConfig(patch=(48, 48, 48))
+    validation: ValidationConfig = ValidationConfig()
     phantom: PhantomConfig | None = None

@@ -50,7 +50,7 @@ def score_of(made_with_seed: int, site: Site) -> SiteScore:
     for case in site.validation:
         prepared = site.cache.get(case, NANO.modalities, PreprocessConfig())
         assert prepared.label is not None
-        scores.append(score_case(case.case_id, predict_labels(made, prepared.image), prepared.label))
+        scores.append(score_case(case.case_id, predict_labels(made, prepared.image, None), prepared.label))
     return site_score(scores)
 
 

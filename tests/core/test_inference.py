@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from brainunet.inference.predictor import one_pass_mb, predict_labels
+from brainunet.inference.predictor import predict_labels
 from brainunet.inference.window import _starts, predict_in_windows
 from tests.support.nets import network
 from tests.support.prepared import prepared_case
@@ -62,14 +62,14 @@ def test_windows_of_any_size_cover_an_image_of_any_size(size: tuple[int, int, in
 
 
 @given(whole=st.integers(1, 400), side=st.integers(1, 130))
-def test_neighbouring_windows_overlap_by_half_and_end_at_the_edges(whole: int, side: int) -> None:
+def test_neighbouring_windows_overlap_by_a_quarter_and_end_at_the_edges(whole: int, side: int) -> None:
     starts = _starts(whole, side)
 
     assert starts[0] == 0
     assert starts[-1] == max(0, whole - side)
     steps = np.diff(starts)
     assert (steps > 0).all()
-    assert (steps <= max(1, side // 2)).all()
+    assert (steps <= max(1, int(0.75 * side))).all()
 
 
 def test_where_windows_overlap_the_middle_of_one_outweighs_the_edge_of_another() -> None:
@@ -94,7 +94,7 @@ def test_where_windows_overlap_the_middle_of_one_outweighs_the_edge_of_another()
 @pytest.mark.parametrize("shape", [(24, 24, 24), (13, 30, 17)])
 def test_a_label_map_has_the_image_s_shape_and_labels(shape: tuple[int, int, int]) -> None:
     made = network().train()
-    labels = predict_labels(made, prepared_case(shape, tumour_at=(2, 8, 8)).image)
+    labels = predict_labels(made, prepared_case(shape, tumour_at=(2, 8, 8)).image, None)
 
     assert labels.shape == shape
     assert labels.dtype == np.uint8
@@ -105,27 +105,17 @@ def test_a_label_map_has_the_image_s_shape_and_labels(shape: tuple[int, int, int
 def test_every_voxel_gets_the_label_of_its_largest_logit() -> None:
     image = np.random.default_rng(0).normal(size=(3, 20, 18, 16)).astype(np.float16)
 
-    np.testing.assert_array_equal(predict_labels(SeesOneVoxel(), image), image.argmax(axis=0))
+    np.testing.assert_array_equal(predict_labels(SeesOneVoxel(), image, None), image.argmax(axis=0))
 
 
-def test_an_image_too_large_for_the_memory_allowed_goes_in_windows() -> None:
+def test_a_window_smaller_than_the_image_is_moved_over_it_and_none_means_one_pass() -> None:
     made, image = SeesOneVoxel(), np.zeros((3, 150, 20, 20), np.float16)
-    needed = one_pass_mb(made, image.shape[1:])
 
-    predict_labels(made, image, max_memory_mb=int(needed) + 1)
+    predict_labels(made, image, None)
     assert made.seen == [(150, 20, 20)]
     made.seen.clear()
-    predict_labels(made, image, max_memory_mb=0)
+    predict_labels(made, image, (128, 128, 128))
     assert made.seen == [(128, 20, 20)] * 2
-
-
-def test_the_estimate_grows_with_the_image_and_with_the_width_of_the_network() -> None:
-    nano, lite = network(), network("brainunet-lite")
-
-    assert one_pass_mb(nano, (200, 100, 100)) == 2 * one_pass_mb(nano, (100, 100, 100))
-    assert one_pass_mb(lite, (100, 100, 100)) == 4 * one_pass_mb(nano, (100, 100, 100))
-    # seven maps of 8 channels in fp32
-    assert one_pass_mb(nano, (100, 100, 100)) == pytest.approx(7 * 8 * 4)
 
 
 def test_windows_and_one_pass_agree_on_nearly_every_voxel_of_a_trained_like_network() -> None:
@@ -142,6 +132,6 @@ def test_prediction_repeats_to_the_bit_and_leaves_the_image_alone() -> None:
     made, case = network(), prepared_case()
     case.image.setflags(write=False)
 
-    first = predict_labels(made, case.image)
+    first = predict_labels(made, case.image, None)
 
-    np.testing.assert_array_equal(predict_labels(made, case.image), first)
+    np.testing.assert_array_equal(predict_labels(made, case.image, None), first)

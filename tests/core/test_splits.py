@@ -87,3 +87,17 @@ def test_one_patient_under_two_names_stays_together(alias: str, name: str) -> No
     assert sides[alias] == sides[name]
     assert hold_out([name, *others], {alias: "train"})[name] == "train"
     assert hold_out([name, *others], {alias: "validation"})[name] == "validation"
+
+
+def test_letter_case_does_not_make_two_patients_of_one() -> None:
+    sides = hold_out(["brats-ssa-00002-001", "BraTS-SSA-00002-000", "BRATS2021_00758", "BraTS2021_00626", "other"])
+
+    assert sides["brats-ssa-00002-001"] == sides["BraTS-SSA-00002-000"]
+    assert sides["BRATS2021_00758"] == sides["BraTS2021_00626"]
+
+
+@given(st.lists(st.integers(1, 9), min_size=2, max_size=6))
+def test_two_patients_are_enough_for_two_sides_however_many_visits_they_have(visits: list[int]) -> None:
+    cases = [f"BraTS-SSA-{patient:05d}-{visit:03d}" for patient, n in enumerate(visits) for visit in range(n)]
+
+    assert set(hold_out(cases).values()) == {"train", "validation"}

@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as arrays
 from brainunet.errors import FederationError
 from brainunet.records import (
     AnyTask,
+    Fault,
     Message,
     Reply,
     TrainReply,
@@ -236,3 +237,20 @@ def test_whatever_stands_in_a_field_it_is_a_message_or_a_federation_error(data: 
         return
     assert arrived.protocol == 1
     assert typing.cast(AnyTask, arrived).kind == kind
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        '{"kind": "fault", "protocol": "\\u0000"}',
+        '{"kind": "\\u0000\\ud800", "protocol": 1}',
+        '{"kind": "fault", "protocol": 1, "run": "r", "round": 1, "code": "internal", "a\\u0000\\ud800\\n": 1}',
+        '{"kind": "fault", "protocol": 1, "run": "\\u0000", "round": 1, "code": "\\ud800"}',
+    ],
+)
+def test_what_a_sender_wrote_is_quoted_as_printable_ascii(header: str) -> None:
+    with pytest.raises(FederationError) as refused:
+        unpack(Packed(header), Fault)
+
+    assert str(refused.value).isascii()
+    assert str(refused.value).isprintable()

@@ -59,9 +59,6 @@ _HEAVY = ("torch", "torchio", "flwr", "sqlalchemy", "streamlit", "matplotlib")
 LIGHT: dict[str, tuple[str, ...]] = {
     "brainunet.cli": _HEAVY,
     "brainunet_sim.cli": _HEAVY,
-    "brainunet_server.cli": _HEAVY,
-    "brainunet_client.cli": _HEAVY,
-    "brainunet_dashboard.cli": _HEAVY,
     "brainunet.data": ("torch", "torchio", "flwr"),
     "brainunet.metrics": ("torch", "torchio", "flwr"),
     "brainunet.modelfile": ("torch", "torchio", "flwr"),
@@ -144,8 +141,6 @@ def test_a_folder_whose_name_only_begins_like_a_home_is_not_home(tmp_path: Path)
 
 @pytest.mark.parametrize("module", LIGHT)
 def test_importing_loads_nothing_heavy(module: str) -> None:
-    if not _exists(module):
-        pytest.skip(f"{module} is not written yet")
     report = f"import sys, {module}; print(*sorted(set({LIGHT[module]!r}) & set(sys.modules)))"
 
     run = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=False, timeout=60)
@@ -166,12 +161,6 @@ def test_the_whole_coordinator_runs_without_torch() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
 
     assert run.returncode == 0, run.stderr
-
-
-def _exists(module: str) -> bool:
-    package, *inner = module.split(".")
-    path = next(ROOT / folder for folder in PACKAGES if folder.endswith(package)).joinpath(*inner)
-    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
 
 
 def test_no_file_is_over_400_lines() -> None:

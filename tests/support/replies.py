@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig
+from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig, ValidationConfig
 from brainunet.records import CaseCounts, EvaluateReply, ScoreRow, SiteScore, TrainReply
 from brainunet.weights import Weights
 from brainunet_server.rounds import Plan
@@ -20,6 +20,7 @@ PLAN = Plan(
     model=ModelConfig(),
     preprocess=PreprocessConfig(),
     train=TrainConfig(),
+    validation=ValidationConfig(),
 )
 
 

@@ -70,5 +70,5 @@ def _answer(site: str, message: Message, bytes_down: int) -> Answer:
         packed = from_records(message.content)
         reply: Reply = unpack(packed, TrainReply | EvaluateReply | Fault)
     except FederationError as error:
-        return Answer(site, None, bytes_down, bytes_up=1, problem=str(error))
+        return Answer(site, None, bytes_down, problem=str(error), unreadable=True)
     return Answer(site, reply, bytes_down, packed.n_bytes)

@@ -31,6 +31,21 @@ def open_for_writing(where: str | Path, *, wait_s: float = WAIT_S) -> Engine:
     return _checked(engine, upgrade)
 
 
+def without_password(where: str | Path) -> str:
+    """The address as it may be written down: a SQLite file by its absolute path, a URL without any password.
+
+    >>> without_password("postgresql://fl:secret@db.example/federation?password=secret")
+    'postgresql+psycopg://fl@db.example/federation'
+
+    Raises:
+        ConfigError: not an address of a store.
+    """
+    url = address(where)
+    query = {name: value for name, value in url.query.items() if "password" not in name.lower()}
+    bare = URL.create(url.drivername, url.username, None, url.host, url.port, url.database, query)
+    return bare.render_as_string(hide_password=False)
+
+
 def open_for_reading(where: str | Path, *, wait_s: float = WAIT_S) -> Engine:
     """An engine that cannot write and changes nothing: tables that are missing, older or newer are refused.
 
