@@ -15,7 +15,7 @@ from brainunet.data.phantom import write_phantoms
 from brainunet_server.store.reader import StoreReader
 from brainunet_sim.cli import main as simulate
 from tests.support.postgres import postgres_server, postgres_url
-from tests.support.rights import largest_file
+from tests.support.rights import largest_file, open_folder, ordinary_rights
 from tests.support.simulation import SHAPE, TINY, digests, figures, read_summary, run, summary_of
 
 __all__ = ["postgres_server", "postgres_url"]  # fixtures
@@ -127,6 +127,38 @@ def test_a_store_elsewhere_is_found_again_from_another_folder(
 
     assert run(simulate, "--resume", "--out", tmp_path / "out", "--quiet").code == 0
     assert [path.parent.name for path in tmp_path.glob("*/ours.sqlite")] == ["here"]
+
+
+@pytest.mark.slow
+def test_two_threads_and_the_processor_s_own_precision_give_the_same_figures_twice(tmp_path: Path, cases: Path) -> None:
+    asked = [*TINY, "--set", "train.precision=auto", "--set", "train.patch=[32,32,32]", "--set", "train.batch_size=2"]
+    for out in (tmp_path / "first", tmp_path / "second"):
+        command = [*COMMAND, *asked, "--data", str(cases), "--out", str(out), "--quiet"]
+        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "2"}, stdout=subprocess.DEVNULL)
+
+    assert figures(read_summary(tmp_path / "first")) == figures(read_summary(tmp_path / "second"))
+    assert digests(tmp_path / "first") == digests(tmp_path / "second")
+
+
+def test_a_site_s_own_error_is_the_sentence_that_ends_a_simulation(tmp_path: Path, cases: Path) -> None:
+    ended = run(simulate, *TINY, "--data", cases, "--out", tmp_path / "out", "--quiet", "--set", "train.learning_rate=1e30")
+
+    assert ended.code == 1
+    assert ended.err.startswith("error: training, step 2: a loss of nan")
+    assert "lower train.learning_rate" in ended.err.lower()
+    assert "Traceback" not in ended.err
+
+
+def test_a_folder_without_permission_is_said_in_a_sentence(cases: Path) -> None:
+    with open_folder() as folder:
+        closed = folder / "closed"
+        closed.mkdir(mode=0o700)
+        with ordinary_rights():
+            ended = run(simulate, *TINY, "--data", cases, "--out", closed / "out", "--quiet")
+
+    assert ended.code in (2, 3)
+    assert "Permission denied" in ended.err
+    assert "Traceback" not in ended.err
 
 
 @pytest.mark.slow
