@@ -1,11 +1,11 @@
 # Every target sets up .venv by itself on first use; after that the set-up costs nothing.
 #   make PYTHON=python3.12 check     another interpreter for the set-up
-#   make WORKERS=2 test              tests on two processes
+#   make WORKERS=0 test              tests in one process, not two
 #   make PYTEST_OPTIONS='-k wire' test
 # BRAINUNET_REAL_CASES, when set, names a folder of real cases and reaches the tests through the environment.
 
 PYTHON ?= python3
-WORKERS ?=
+WORKERS ?= 2
 PYTEST_OPTIONS ?=
 DEMO_OPTIONS ?= --phantom --sites 3 --partition centre --rounds 5 --set phantom.cases=30 --set train.steps=12 --baseline local --overwrite
 

@@ -291,7 +291,7 @@ def test_what_cannot_be_trained_is_refused_with_words() -> None:
 @pytest.mark.parametrize("norm", ["batch", "instance"])
 def test_a_patch_that_leaves_a_norm_one_voxel_is_refused_with_words(norm: Any) -> None:
     with pytest.raises(ConfigError, match=r"train\.patch: .*Choose larger sides"):
-        train(network("brainunet-fast", norm=norm), CASES, config(), seed=0)
+        train(network("brainunet-fast", norm=norm), CASES, config(batch_size=1), seed=0)
 
 
 def test_without_augmentation_or_with_all_of_it_training_runs() -> None:
