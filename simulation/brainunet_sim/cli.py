@@ -69,7 +69,7 @@ def simulate(
         _run(replace(begun, database=database or begun.database), as_json, quiet, debug)
         return
     if (data is None) != phantom:
-        raise UsageError("brainunet-simulate", found="both or none of them", expected="either --data DIR or --phantom")
+        raise UsageError("--data and --phantom", found="both" if phantom else "neither", expected="one of them")
     init = init or ("starter" if preset in (None, "brainunet-nano") else "random")
     options: dict[str, Any] = {
         "sites": sites,
@@ -129,7 +129,7 @@ def _run(request: Request, as_json: bool, quiet: bool, debug: bool) -> None:
     for region in ("WT", "TC", "ET"):
         typer.echo(f"mean {region} Dice over the sites' validation cases: {_figure(first, region)} -> {_figure(last, region)}")
     for problem in summary["skipped"]:
-        typer.echo(f"skipped {problem['case']}: {problem['reason']}")
+        typer.echo(f"skipped: {problem['reason']}")  # the reason begins with the name of the case or file
     typer.echo(f"{summary['seconds']:.0f} s, {summary['peak_memory_mb']} MB at most; see {request.out / 'dice.png'}")
 
 
