@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -30,9 +31,10 @@ def run_engine(engine: str, sites: int, rounds: int, preset: str) -> None:
     from brainunet.records import AnyTask, CaseCounts, EvaluateReply, Reply, SiteScore, TrainReply, TrainTask
     from brainunet.weights import Weights
     from brainunet_client.flower.app import client_app
+    from brainunet_server.answers import Exchange
     from brainunet_server.flower.app import server_app
     from brainunet_server.flower.strategies import strategy_from
-    from brainunet_server.rounds import Exchange, Plan
+    from brainunet_server.rounds import Plan
     from brainunet_server.rounds import rounds as run_rounds
 
     def idle(task: AnyTask, site: object) -> Reply:
@@ -61,9 +63,10 @@ def run_engine(engine: str, sites: int, rounds: int, preset: str) -> None:
             time.sleep(0.1)
         ends.append(time.perf_counter())
         last = start
-        for result in run_rounds(plan, start, 0, exchange, strategy_from(StrategyConfig())):
-            ends.append(time.perf_counter())
-            last = result.weights or last
+        with tempfile.TemporaryDirectory() as folder:
+            for result in run_rounds(plan, start, 0, exchange, strategy_from(StrategyConfig()), Path(folder) / "replies"):
+                ends.append(time.perf_counter())
+                last = result.weights or last
         moved = float(np.mean(last.minus(start).flat()))
         assert abs(moved - rounds * 1e-3) < 1e-5, f"the model moved by {moved}: the engine lost or changed an update"
 

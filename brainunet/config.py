@@ -27,6 +27,7 @@ Positive = Annotated[FiniteFloat, Field(gt=0)]
 NonNegative = Annotated[FiniteFloat, Field(ge=0)]
 PatchSide = Annotated[int, Field(ge=16, le=256, multiple_of=8)]
 Window: TypeAlias = tuple[PatchSide, PatchSide, PatchSide]
+Local: TypeAlias = Literal["none", "norm"]  # which parameters stay with each site
 
 
 class Settings(BaseModel):
@@ -112,16 +113,42 @@ class TrainConfig(Settings):
 
 
 class ValidationConfig(Settings):
-    """How a site scores the weights it receives; ``window`` None takes each case in one pass (see docs/adr/0009)."""
+    """How a site scores the weights it receives.
+
+    Attributes:
+        window: side lengths of the windows; None takes each case in one pass (see docs/adr/0009).
+        min_cases: with fewer validation cases a site withholds its figures (a site's own setting may ask for more).
+    """
 
     window: Window | None = (96, 96, 96)
+    min_cases: Annotated[int, Field(ge=1, le=1000)] = 1
 
 
 class StrategyConfig(Settings):
-    """A line of the server's STRATEGIES and its numbers; ``proximal_mu`` is FedProx's alone."""
+    """A line of the server's STRATEGIES and its numbers.
+
+    Attributes:
+        proximal_mu: pull towards the global weights (fedprox).
+        server_learning_rate: step along the sites' mean change (fedadam, fedyogi, fedavgm).
+        momentum: share of the last steps kept (fedavgm; the first moment of fedadam and fedyogi).
+        second_momentum: share of the last squared steps kept (fedadam, fedyogi).
+        adaptivity: added to the root of the second moment (fedadam, fedyogi).
+        trimmed_share: cut off at each end before averaging (fedtrimmedavg).
+        malicious_sites: how many sites may be hostile (multikrum).
+        max_site_share: no site weighs more than this share of a mean, however many cases it has; 1.0 sets no cap.
+        local: "norm" leaves each site its own normalisation parameters (FedBN, Li et al. 2021, arXiv:2102.07623).
+    """
 
     name: str = "fedavg"
     proximal_mu: Annotated[FiniteFloat, Field(ge=0, le=100)] = 0.01
+    server_learning_rate: Positive | None = None
+    momentum: Annotated[FiniteFloat, Field(ge=0, lt=1)] = 0.9
+    second_momentum: Annotated[FiniteFloat, Field(ge=0, lt=1)] = 0.99
+    adaptivity: Positive = 1e-3
+    trimmed_share: Annotated[FiniteFloat, Field(ge=0, lt=0.5)] = 0.2
+    malicious_sites: Annotated[int, Field(ge=0)] = 0
+    max_site_share: Annotated[FiniteFloat, Field(gt=0, le=1)] = 1.0
+    local: Local = "none"
 
 
 S = TypeVar("S", bound=Settings)

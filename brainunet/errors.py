@@ -3,6 +3,7 @@
 ::
 
     BrainUNetError                 1   the run failed
+    ├── ChainBroken                    an append-only log is not as it was written
     ├── UsageError                 2   the command line makes no sense
     ├── DataError                  3   nothing usable in the data
     │   ├── MissingModality            a configured modality has no file
@@ -40,6 +41,10 @@ class BrainUNetError(Exception):
         if remedy:
             sentence += f" {remedy[0].upper()}{remedy[1:].rstrip('.')}."
         super().__init__(sentence)
+
+
+class ChainBroken(BrainUNetError):
+    pass
 
 
 class UsageError(BrainUNetError):

@@ -12,10 +12,11 @@ from brainunet.errors import BrainUNetError
 
 
 @contextmanager
-def writing_aside(path: Path) -> Iterator[Path]:
+def writing_aside(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary name beside ``path``, flushed and renamed to it when the block ends well, removed when it does not.
 
     A process killed or a disk filled in the middle leaves the earlier file (or none) under ``path``, never half of one.
+    ``durable`` False does not wait for the disk: a power cut may leave anything there.
 
     Raises:
         BrainUNetError: the disk is full or the folder can't be written.
@@ -24,7 +25,8 @@ def writing_aside(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
-        flush(aside)
+        if durable:
+            flush(aside)
         aside.replace(path)
     except OSError as error:
         raise BrainUNetError(

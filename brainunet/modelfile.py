@@ -65,6 +65,14 @@ class ModelCard(Record):
     weights_sha256: str = ""
 
 
+def trained_on(before: TrainedOn, on_phantoms: bool) -> TrainedOn:
+    """What a model has seen after training on phantoms or real cases, given what it had seen before."""
+    now: TrainedOn = "phantoms" if on_phantoms else "real cases"
+    if before in ("nothing", now):
+        return now
+    return "unknown" if before == "unknown" else "phantoms and real cases"
+
+
 def write_model(path: Path, weights: Weights, card: ModelCard) -> ModelCard:
     """Write the file whole or not at all; returns the card as written, with digest and date.
 

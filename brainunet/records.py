@@ -18,9 +18,9 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig, ValidationConfig
+from brainunet.config import Local, ModelConfig, PreprocessConfig, TrainConfig, ValidationConfig
 from brainunet.labels import Convention, Modality
 from brainunet.weights import Weights
 
@@ -89,7 +89,10 @@ WeightsField = Annotated[Weights, Field(exclude=True)]
 
 
 class ScoreRow(Record):
-    """One metric over a site's validation cases: mean and median of the ``n`` that have a value, ``missing`` that have none."""
+    """One metric over a site's validation cases: mean and median of the ``n`` that have a value, ``missing`` that have none.
+
+    Without a mean and with ``n`` > 0 the figure is withheld: too few cases have a value.
+    """
 
     structure: Structure
     metric: Annotated[str, Field(max_length=32, pattern=r"^[a-z0-9_]+$")]
@@ -98,12 +101,28 @@ class ScoreRow(Record):
     n: Count
     missing: Count
 
+    @model_validator(mode="after")
+    def _a_figure_is_of_something(self) -> ScoreRow:
+        if self.n == 0 and (self.mean is not None or self.median is not None):
+            raise ValueError("a figure of no case")
+        return self
+
 
 class SiteScore(Record):
-    """A site's figures over its validation cases: no case ids, no minimum or maximum."""
+    """A site's figures over its validation cases: no case ids, no minimum or maximum.
+
+    ``withheld``: there are too few cases behind the figures to tell them, so there are no rows.
+    """
 
     cases: Count
     rows: Annotated[tuple[ScoreRow, ...], Field(max_length=256)]
+    withheld: Annotated[bool, Field(strict=True)] = False
+
+    @model_validator(mode="after")
+    def _withheld_means_no_rows(self) -> SiteScore:
+        if self.withheld and self.rows:
+            raise ValueError("withheld, and yet there are figures")
+        return self
 
 
 class CaseCounts(Record):
@@ -131,6 +150,8 @@ class FaultCode(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     DISK_FULL = "disk_full"
     TRAINING_DIVERGED = "training_diverged"
+    OUTSIDE_HOURS = "outside_hours"
+    TOO_LATE = "too_late"
     INTERNAL = "internal"
 
 
@@ -143,9 +164,13 @@ class Message(Record):
 
 
 class Task(Message):
+    """``answer_within_s``: how long the coordinator waits, counted from its sending; None sets no limit."""
+
     model: ModelConfig
     preprocess: PreprocessConfig
     validation: ValidationConfig = ValidationConfig()
+    answer_within_s: Annotated[int, Field(strict=True, ge=1, le=31_536_000)] | None = None
+    local: Local = "none"
     weights: WeightsField
 
 

@@ -28,7 +28,7 @@ class Weights:
     >>> before = Weights.of({"w": np.array([1.0, 2.0]), "b": np.array(0.5)})
     >>> after = Weights.of({"w": np.array([1.0, 4.0]), "b": np.array(1.5)})
     >>> delta = after.minus(before)
-    >>> delta["w"].tolist(), delta.norm()
+    >>> delta["w"].tolist(), delta.norm
     ([0.0, 2.0], 2.23606797749979)
     >>> before.plus(delta).digest == after.digest
     True
@@ -96,12 +96,16 @@ class Weights:
         self._require_layout_of(other)
         return Weights(self.names, tuple(a - b for a, b in zip(self.arrays, other.arrays, strict=True)))
 
+    @cached_property
     def norm(self) -> float:
         """Euclidean length of all values taken together; 0.0 of no arrays; NaN or infinite if any value is."""
-        return math.sqrt(sum(float(np.vdot(array.astype(np.float64), array)) for array in self.arrays))
+        squares = sum(float(np.vdot(array, array)) for array in self.arrays)
+        if not math.isfinite(squares):  # values above 1e19 overflow a float32 sum; float64 tells them from NaN and infinity
+            squares = sum(float(np.vdot(array.astype(np.float64), array)) for array in self.arrays)
+        return math.sqrt(squares)
 
     def is_finite(self) -> bool:
-        return all(bool(np.isfinite(array).all()) for array in self.arrays)
+        return math.isfinite(self.norm)
 
     def _require_layout_of(self, other: Weights) -> None:
         if self.layout != other.layout:

@@ -20,9 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from brainunet.config import ModelConfig, nearest
 from brainunet.errors import ConfigError
 from brainunet.labels import LABELS
-from brainunet.model.presets import WIDTHS
 from brainunet.model.unet import BrainUNet
 from brainunet.modelfile import read_model
+from brainunet.presets import WIDTHS
 from brainunet.weights import Weights
 
 __all__ = ["ARCHITECTURES", "ModelSize", "build", "default_device", "load", "set_weights", "size_of", "weights_of"]

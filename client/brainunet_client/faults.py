@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias
 
 from brainunet.errors import BrainUNetError, ConfigError, DataError, FederationError
 from brainunet.records import FaultCode
+
+StopCode: TypeAlias = Literal[FaultCode.TOO_LATE, FaultCode.OUTSIDE_HOURS]
+
+_WHY: Final[Mapping[StopCode, str]] = MappingProxyType(
+    {
+        FaultCode.TOO_LATE: "the coordinator no longer waits for the reply",
+        FaultCode.OUTSIDE_HOURS: "this site may not work on it now",
+    }
+)
+
+
+class Stopped(BrainUNetError):
+    """A task that its site stopped on purpose. What it has trained so far is kept for when the same task comes again."""
+
+    def __init__(self, code: StopCode) -> None:
+        super().__init__("task", found=f"stopped: {_WHY[code]}")
+        self.code: FaultCode = code
 
 
 def fault_code(error: BaseException) -> FaultCode:
@@ -15,6 +34,8 @@ def fault_code(error: BaseException) -> FaultCode:
     >>> fault_code(MemoryError()), fault_code(ZeroDivisionError("patient Jane Doe"))
     (<FaultCode.OUT_OF_MEMORY: 'out_of_memory'>, <FaultCode.INTERNAL: 'internal'>)
     """
+    if isinstance(error, Stopped):
+        return error.code
     if isinstance(error, DataError):
         return FaultCode.NO_USABLE_CASES
     if isinstance(error, FederationError):

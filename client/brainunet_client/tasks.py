@@ -17,6 +17,7 @@ from brainunet.inference.predictor import predict_labels
 from brainunet.metrics.report import score_case
 from brainunet.metrics.summary import site_score
 from brainunet.model import build, default_device, set_weights, weights_of
+from brainunet.model.normalisation import norm_names
 from brainunet.records import (
     AnyTask,
     Case,
@@ -31,43 +32,63 @@ from brainunet.records import (
 from brainunet.training.checkpoint import Checkpoint
 from brainunet.training.loop import train as train_network
 from brainunet.training.seeds import derive
+from brainunet.weights import Weights
+from brainunet_client.kept_norm import keep_norm, with_kept_norm, without
 from brainunet_client.site import Site
+from brainunet_client.stopping import KeepGoing, require_going, watched
 
 log = logging.getLogger(__name__)
 
 OnStep: TypeAlias = Callable[[int, float], None]  # steps done, last loss
 
 
-def train(task: TrainTask, site: Site, on_step: OnStep = lambda step, loss: None) -> TrainReply:
+def train(
+    task: TrainTask,
+    site: Site,
+    on_step: OnStep = lambda step, loss: None,
+    keep_going: KeepGoing = lambda: True,
+) -> TrainReply:
     """Score the received weights on the validation cases, then train from them and reply with the difference.
 
-    The optimizer starts afresh each round, so a round depends on nothing but the task, the cases and the seed.
+    The optimizer starts afresh each round, so a round depends on nothing but the task, the cases and the seed (and, where
+    ``task.local`` says so, on the site's own normalisation; the difference is then exactly zero there).
+
+    Args:
+        on_step: told the number of steps done and the last loss.
+        keep_going: asked before every case and after every step; where it says no, the training is saved and stopped, and
+            goes on from there when the same task comes again.
 
     Raises:
         DataError: no case to train on can be read.
         ConfigError: the weights don't fit the network that the task names.
         TrainingDivergedError: the loss is no longer a number.
+        Stopped: the site must stop.
     """
     started = time.monotonic()
-    network = _network(task)
-    score = _score(network, task, site)
-    cases = _prepared(site.train, task, site)
+    network, local, start = _network(task, site)
+    score = _score(network, task, site, keep_going)
+    cases = _prepared(site.train, task, site, keep_going)
     if not cases:
         raise DataError(site.name, found="no case to train on", expected="at least one")
-    checkpoint = checkpoint_of(task, site)
+    checkpoint = checkpoint_of(task, site, start)
     trained = train_network(
         network,
         cases,
         task.train,
         seed=derive(task.seed, site.name, task.round),
         proximal_mu=task.proximal_mu,
-        checkpoint=checkpoint,
+        checkpoint=watched(checkpoint, last_step=task.train.steps, keep_going=keep_going),
         on_step=on_step,
     )
+    made = weights_of(network)
+    delta = made.minus(task.weights)
+    if local:
+        keep_norm(task, site, local, start, made)
+        delta = without(local, delta)
     reply = TrainReply(
         run=task.run,
         round=task.round,
-        delta=weights_of(network).minus(task.weights),
+        delta=delta,
         cases=CaseCounts(train=len(cases), validation=score.cases),
         score=score,
         loss=trained.mean_loss,
@@ -78,22 +99,28 @@ def train(task: TrainTask, site: Site, on_step: OnStep = lambda step, loss: None
     return reply
 
 
-def checkpoint_of(task: TrainTask, site: Site) -> Checkpoint:
-    """Where this training is kept, good for it alone: same task, same cases, same program."""
+def checkpoint_of(task: TrainTask, site: Site, start: Weights | None = None) -> Checkpoint:
+    """Where this training is kept, good for it alone: same task, same cases, same program.
+
+    ``start`` are the weights it starts from, where they are not those of the task alone.
+    """
     cases = " ".join(case.case_id for case in site.train)
     settings = " ".join(map(sha256_of, (task.model, task.preprocess, task.train)))
-    purpose = f"{task.run} {task.round} {task.seed} {task.proximal_mu} {task.weights.digest} {settings}"
+    digest = (start or task.weights).digest
+    purpose = f"{task.run} {task.round} {task.seed} {task.proximal_mu} {task.local} {digest} {settings}"
     return Checkpoint(site.work / "training.ckpt", f"{__version__} {site.name} {purpose} {cases}")
 
 
-def evaluate(task: EvaluateTask, site: Site) -> EvaluateReply:
-    """Score the received weights on the validation cases.
+def evaluate(task: EvaluateTask, site: Site, keep_going: KeepGoing = lambda: True) -> EvaluateReply:
+    """Score the received weights (with the site's own normalisation, where the task says so) on the validation cases.
 
     Raises:
         ConfigError: the weights don't fit the network that the task names.
+        Stopped: the site must stop.
     """
     started = time.monotonic()
-    score = _score(_network(task), task, site)
+    network, _, _ = _network(task, site)
+    score = _score(network, task, site, keep_going)
     return EvaluateReply(
         run=task.run,
         round=task.round,
@@ -104,31 +131,43 @@ def evaluate(task: EvaluateTask, site: Site) -> EvaluateReply:
     )
 
 
-def do(task: AnyTask, site: Site, on_step: OnStep = lambda step, loss: None) -> TrainReply | EvaluateReply:
-    return train(task, site, on_step) if isinstance(task, TrainTask) else evaluate(task, site)
+def do(
+    task: AnyTask,
+    site: Site,
+    on_step: OnStep = lambda step, loss: None,
+    keep_going: KeepGoing = lambda: True,
+) -> TrainReply | EvaluateReply:
+    return train(task, site, on_step, keep_going) if isinstance(task, TrainTask) else evaluate(task, site, keep_going)
 
 
-def _network(task: AnyTask) -> nn.Module:
+def _network(task: AnyTask, site: Site) -> tuple[nn.Module, frozenset[str], Weights]:
+    """The network, the names of the weights that stay here, and the weights that it has been given."""
     network = build(task.model).to(default_device())
     set_weights(network, task.weights)
-    return network
+    if task.local == "none":
+        return network, frozenset(), task.weights
+    local = norm_names(network)
+    start = with_kept_norm(task, site, local)
+    set_weights(network, start)
+    return network, local, start
 
 
-def _score(network: nn.Module, task: AnyTask, site: Site) -> SiteScore:
+def _score(network: nn.Module, task: AnyTask, site: Site, keep_going: KeepGoing) -> SiteScore:
     scores: list[CaseScore] = []
     for case in site.validation:
-        for prepared in _prepared([case], task, site):
+        for prepared in _prepared([case], task, site, keep_going):
             assert prepared.label is not None
             scores.append(
                 score_case(case.case_id, predict_labels(network, prepared.image, task.validation.window), prepared.label)
             )
-    return site_score(scores)
+    return site_score(scores, task.validation.min_cases)
 
 
-def _prepared(cases: Sequence[Case], task: AnyTask, site: Site) -> list[PreparedCase]:
+def _prepared(cases: Sequence[Case], task: AnyTask, site: Site, keep_going: KeepGoing) -> list[PreparedCase]:
     """The cases that can be read; the others are named in the site's own log."""
     usable: list[PreparedCase] = []
     for case in cases:
+        require_going(keep_going)
         try:
             usable.append(site.cache.get(case, task.model.modalities, task.preprocess))
         except DataError as error:

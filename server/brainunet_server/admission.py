@@ -1,53 +1,112 @@
-"""Which replies may enter the average: rules in order, the first that fails names the reason."""
+"""Which replies may enter the average: rules in order, the first that fails names the reason.
+
+Two looks: each reply by itself as soon as it is here (:func:`admit`), and at the end of the round all that passed, beside
+each other (:func:`outliers`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
+import math
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Annotated, Final
 
+from pydantic import Field, FiniteFloat
+
+from brainunet.config import Positive, Settings
 from brainunet.records import AnyTask, EvaluateReply, Fault, Reply, TrainReply, TrainTask
 
-Rule = Callable[[Reply, AnyTask], str | None]
+FEWEST_TO_COMPARE = 3  # the median of two is moved by either
 
 
-def admit(reply: Reply, task: AnyTask) -> str | None:
+class AdmissionConfig(Settings):
+    """What a reply may claim.
+
+    Attributes:
+        norm_factor: an update longer than this many times the median of the round's updates is refused.
+        model_factor: so is one longer than this many times the model it starts from (two sites have no telling median).
+        max_cases: more cases than this at one site are not believed.
+    """
+
+    norm_factor: Annotated[FiniteFloat, Field(gt=1)] = 10.0
+    model_factor: Positive = 10.0
+    max_cases: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+
+
+Rule = Callable[[Reply, AnyTask, AdmissionConfig], str | None]
+
+
+def admit(reply: Reply, task: AnyTask, limits: AdmissionConfig = AdmissionConfig()) -> str | None:  # noqa: B008 - frozen
     """None if the reply may be used, else the reason that the store and the site will show."""
-    return next((problem for rule in RULES if (problem := rule(reply, task))), None)
+    return next((problem for rule in RULES if (problem := rule(reply, task, limits))), None)
 
 
-def _answers_this_task(reply: Reply, task: AnyTask) -> str | None:
+def outliers(norms: Mapping[str, float], limits: AdmissionConfig) -> dict[str, str]:
+    """The sites whose update is too long beside the others', with the reason; fewer than three can't be compared.
+
+    >>> outliers({"CRV": 1.0, "LASUTH": 1.25, "NKDC": 900.0}, AdmissionConfig())
+    {'NKDC': 'an update of length 900, the median is 1.25 and the bound 10 times that'}
+    """
+    if len(norms) < FEWEST_TO_COMPARE:
+        return {}
+    middle = median(norms.values())
+    bound = limits.norm_factor * middle
+    return {
+        site: f"an update of length {norm:.4g}, the median is {middle:.4g} and the bound {limits.norm_factor:g} times that"
+        for site, norm in norms.items()
+        if norm > bound > 0  # where most sites changed nothing there is no length to compare with
+    }
+
+
+def _answers_this_task(reply: Reply, task: AnyTask, limits: AdmissionConfig) -> str | None:
     if (reply.run, reply.round) == (task.run, task.round):
         return None
     return f"replies to round {reply.round} of run {reply.run}, asked was round {task.round} of run {task.run}"
 
 
-def _is_of_the_kind_asked_for(reply: Reply, task: AnyTask) -> str | None:
+def _is_of_the_kind_asked_for(reply: Reply, task: AnyTask, limits: AdmissionConfig) -> str | None:
     wanted = TrainReply if isinstance(task, TrainTask) else EvaluateReply
     if isinstance(reply, (wanted, Fault)):
         return None
     return f"sent {reply.kind}, asked was {wanted.model_fields['kind'].default}"
 
 
-def _has_cases(reply: Reply, task: AnyTask) -> str | None:
-    del task
-    return "trained on no case" if isinstance(reply, TrainReply) and reply.cases.train == 0 else None
+def _has_plausible_cases(reply: Reply, task: AnyTask, limits: AdmissionConfig) -> str | None:
+    if isinstance(reply, Fault):
+        return None
+    if isinstance(reply, TrainReply) and reply.cases.train == 0:
+        return "trained on no case"
+    cases = reply.cases.train + reply.cases.validation
+    if cases > limits.max_cases:
+        return f"claims {cases} cases, more than {limits.max_cases} are not believed"
+    if reply.score.cases > reply.cases.validation:
+        return f"scored {reply.score.cases} cases of {reply.cases.validation}"
+    return None
 
 
-def _has_the_layout_of_the_model(reply: Reply, task: AnyTask) -> str | None:
+def _has_the_layout_of_the_model(reply: Reply, task: AnyTask, limits: AdmissionConfig) -> str | None:
     if isinstance(reply, TrainReply) and reply.delta.layout != task.weights.layout:
         return "the update's names or shapes are not the model's"
     return None
 
 
-def _is_finite(reply: Reply, task: AnyTask) -> str | None:
-    del task
+def _is_finite(reply: Reply, task: AnyTask, limits: AdmissionConfig) -> str | None:
     return "the update holds NaN or infinite values" if isinstance(reply, TrainReply) and not reply.delta.is_finite() else None
+
+
+def _is_no_longer_than_models_are(reply: Reply, task: AnyTask, limits: AdmissionConfig) -> str | None:
+    # + 1: a model of zeros (a test's, or a network that starts so) has no length to measure by
+    bound = limits.model_factor * (task.weights.norm + 1)
+    if isinstance(reply, TrainReply) and (not math.isfinite(bound) or reply.delta.norm > bound):
+        return f"an update of length {reply.delta.norm:.4g}, the bound for this model is {bound:.4g}"
+    return None
 
 
 RULES: Final[Sequence[Rule]] = (
     _answers_this_task,
     _is_of_the_kind_asked_for,
-    _has_cases,
+    _has_plausible_cases,
     _has_the_layout_of_the_model,
     _is_finite,
+    _is_no_longer_than_models_are,
 )

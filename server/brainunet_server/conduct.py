@@ -6,6 +6,7 @@ leaves at most an incomplete round, which is run again.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,10 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from brainunet.errors import BrainUNetError, ConfigError
-from brainunet.metrics.summary import best_round, mean_region_dice
+from brainunet.metrics.summary import best_round, best_round_by_worst, mean_region_dice
 from brainunet.modelfile import ModelCard, read_model, write_model
+from brainunet.spool import read_packed, write_packed
 from brainunet.weights import Weights
-from brainunet_server.rounds import Exchange, Plan, RoundResult, SiteResult, Strategy, rounds
+from brainunet.wire import Packed
+from brainunet_server.answers import Exchange
+from brainunet_server.rounds import Plan, RoundResult, Strategy, TooFewReplies, rounds
 from brainunet_server.store.reader import StoreReader, site_scores
 from brainunet_server.store.rows import Model, Run, Score, SiteRound
 from brainunet_server.store.writer import StoreWriter
@@ -24,17 +28,31 @@ from brainunet_server.store.writer import StoreWriter
 
 @dataclass(frozen=True)
 class Keeping:
-    """Where a run keeps what it makes: a store and a folder of models."""
+    """Where a run keeps what it makes: a store, a folder of models, and a folder for the replies of the round in progress.
+
+    ``sign`` is called with each model file as soon as it has its name.
+    """
 
     database: str | Path
     models: Path
+    replies: Path
+    sign: Callable[[Path], object] = lambda path: None
 
     def model_file(self, round_number: int) -> Path:
         return self.models / f"round-{round_number:03d}.safetensors"
 
+    def strategy_file(self, round_number: int) -> Path:
+        return self.models / f"round-{round_number:03d}.strategy"
+
     @property
     def best_file(self) -> Path:
+        """Of the highest mean Dice."""
         return self.models / "best.safetensors"
+
+    @property
+    def best_for_all_file(self) -> Path:
+        """Of the highest Dice at the site where it does worst."""
+        return self.models / "best-worst-site.safetensors"
 
 
 def conduct(
@@ -47,7 +65,7 @@ def conduct(
     strategy: Strategy,
     on_round: Callable[[RoundResult], None] = lambda result: None,
 ) -> None:
-    """Run or resume ``run`` and keep it; afterwards ``best.safetensors`` is the round with the highest mean Dice.
+    """Run or resume ``run`` and keep it; afterwards the best rounds are marked by copies (see :func:`_keep_best`).
 
     Args:
         start: the model of round 0 with its own card.
@@ -71,12 +89,16 @@ def conduct(
                 _keep_model(store, run.id, 0, *start, keeping)
             store.rewind(run.id, done)
             weights, _ = read_model(keeping.model_file(done))
-            for result in rounds(plan, weights, done, exchange, strategy):
-                _keep(store, run.id, result, card, keeping)
+            keeping.sign(keeping.model_file(done))  # a kill between writing and signing leaves it unsigned
+            _restore(strategy, done, keeping)
+            for result in rounds(plan, weights, done, exchange, strategy, keeping.replies):
+                _keep(store, run.id, result, strategy, card, keeping)
                 on_round(result)
             _keep_best(run.id, keeping)
         except BaseException as error:
             with suppress(BrainUNetError):  # a full disk fails here too, and the first error is the one to tell
+                if isinstance(error, TooFewReplies):  # why each site gave none is what a person asks next
+                    store.record_exchange(run.id, error.result.exchange, _site_rounds(run.id, error.result), ())
                 store.finish_run(run.id, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
         store.finish_run(run.id, "completed")
@@ -94,24 +116,56 @@ def _last_complete(run_id: str, keeping: Keeping) -> int | None:
     return None
 
 
-def _keep(store: StoreWriter, run_id: str, result: RoundResult, card: ModelCard, keeping: Keeping) -> None:
-    answers = [_site_round(run_id, result.exchange, site) for site in result.sites]
+def _restore(strategy: Strategy, done: int, keeping: Keeping) -> None:
+    """Go on from what the strategy remembered after round ``done``.
+
+    Raises:
+        ConfigError: it remembered something, and that is gone or damaged.
+    """
+    if strategy.state() is None or done == 0:
+        return
+    kept = read_packed(keeping.strategy_file(done))
+    if kept is None or kept.values is None:
+        raise ConfigError(
+            keeping.strategy_file(done),
+            found="it is gone or damaged",
+            expected="what the strategy remembers after this round",
+            remedy="begin a new run from the last model",
+        )
+    layout = tuple((name, tuple(shape)) for name, shape in json.loads(kept.header))
+    strategy.restore(Weights.from_flat(layout, kept.values))
+
+
+def _keep(store: StoreWriter, run_id: str, result: RoundResult, strategy: Strategy, card: ModelCard, keeping: Keeping) -> None:
     figures = [
         Score(run_id=run_id, round=result.exchange - 1, site=site.site, **row.model_dump())
         for site in result.sites
         if site.score is not None
         for row in site.score.rows
     ]
-    store.record_exchange(run_id, result.exchange, answers, figures)
+    store.record_exchange(run_id, result.exchange, _site_rounds(run_id, result), figures)
+    _put_scores_on_card(keeping.model_file(result.exchange - 1), result, keeping)
     if result.weights is not None:
+        state = strategy.state()
+        if state is not None:
+            write_packed(keeping.strategy_file(result.exchange), Packed(json.dumps(state.layout), state.flat()))
         title = f"{card.model.preset} after round {result.exchange} of run {run_id}"
         made = {"title": title, "run": run_id, "round": result.exchange, "scores": {}, "made_at": None}
         _keep_model(store, run_id, result.exchange, result.weights, card.model_copy(update=made), keeping)
+        keeping.strategy_file(result.exchange - 1).unlink(missing_ok=True)
+
+
+def _put_scores_on_card(path: Path, result: RoundResult, keeping: Keeping) -> None:
+    weights, card = read_model(path)
+    scores = {site.site: site.score for site in result.sites if site.score is not None}
+    write_model(path, weights, card.model_copy(update={"scores": scores}))
+    keeping.sign(path)
 
 
 def _keep_model(store: StoreWriter, run_id: str, number: int, weights: Weights, card: ModelCard, keeping: Keeping) -> None:
     path = keeping.model_file(number)
     card = write_model(path, weights, card)
+    keeping.sign(path)
     store.record_model(
         Model(
             run_id=run_id,
@@ -125,28 +179,40 @@ def _keep_model(store: StoreWriter, run_id: str, number: int, weights: Weights, 
 
 
 def _keep_best(run_id: str, keeping: Keeping) -> None:
-    """The round of highest mean Dice over ET, TC and WT (the earliest of equals), with its scores on its card."""
+    """Two marks: the round of highest mean Dice over ET, TC and WT, and the one of highest Dice at its worst site.
+
+    The earliest of equals; a run whose figures are all withheld has neither.
+    """
     with StoreReader(keeping.database) as reader:
         by_round = site_scores(reader.scores(run_id))
     means = {number: mean_region_dice(sites.values()) for number, sites in by_round.items()}
-    best = best_round(means)
-    if best is not None:
-        weights, card = read_model(keeping.model_file(best))
-        write_model(keeping.best_file, weights, card.model_copy(update={"scores": by_round[best]}))
+    for best, file in (
+        (best_round(means), keeping.best_file),
+        (best_round_by_worst(by_round), keeping.best_for_all_file),
+    ):
+        if best is not None:
+            write_model(file, *read_model(keeping.model_file(best)))  # its card has its scores
+            keeping.sign(file)
 
 
-def _site_round(run_id: str, exchange: int, site: SiteResult) -> SiteRound:
-    return SiteRound(
-        run_id=run_id,
-        round=exchange,
-        site=site.site,
-        outcome=site.outcome,
-        reason=site.reason,
-        cases_train=site.cases.train if site.cases else None,
-        cases_validation=site.cases.validation if site.cases else None,
-        loss=site.loss,
-        seconds=site.seconds,
-        bytes_down=site.bytes_down,
-        bytes_up=site.bytes_up,
-        client_version=site.client_version,
-    )
+def _site_rounds(run_id: str, result: RoundResult) -> list[SiteRound]:
+    return [
+        SiteRound(
+            run_id=run_id,
+            round=result.exchange,
+            site=site.site,
+            outcome=site.outcome,
+            reason=site.reason,
+            cases_train=site.cases.train if site.cases else None,
+            cases_validation=site.cases.validation if site.cases else None,
+            loss=site.loss,
+            seconds=site.seconds,
+            bytes_down=site.bytes_down,
+            bytes_up=site.bytes_up,
+            client_version=site.client_version,
+            withheld=site.score is not None and site.score.withheld,
+            update_norm=site.update_norm,
+            update_digest=site.update_digest,
+        )
+        for site in result.sites
+    ]

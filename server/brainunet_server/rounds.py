@@ -1,25 +1,37 @@
 """The rounds of a run, on plain data: ask the sites, admit their replies, fold them into a mean, take the server's step.
 
-Knows neither Flower nor the database: an :class:`Exchange` carries tasks to sites, a :class:`Strategy` turns the mean into the
-next model, and the caller keeps what :func:`rounds` yields.
+Knows neither Flower nor the database: an :class:`~brainunet_server.answers.Exchange` carries tasks to sites, a
+:class:`Strategy` turns what they sent into the next model, and the caller keeps what :func:`rounds` yields.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from shutil import rmtree
 from typing import Literal, Protocol
 
-from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig, ValidationConfig
+from brainunet.config import Local, ModelConfig, PreprocessConfig, TrainConfig, ValidationConfig
 from brainunet.errors import FederationError
-from brainunet.records import AnyTask, CaseCounts, EvaluateTask, Fault, Reply, SiteScore, TrainReply, TrainTask
+from brainunet.records import AnyTask, CaseCounts, EvaluateTask, Fault, SiteScore, TrainReply, TrainTask
 from brainunet.weights import WeightedMean, Weights
-from brainunet_server.admission import admit
+from brainunet_server.admission import AdmissionConfig, admit, outliers
+from brainunet_server.answers import Answer, Exchange
+from brainunet_server.replies import Replies
+from brainunet_server.shares import shares
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is about to do; the shared configuration travels in each task."""
+    """What a run is about to do; the shared configuration travels in each task.
+
+    Attributes:
+        deadline_s: how long the sites have for one exchange; None waits for all.
+        max_site_share: see ``brainunet_server.shares``.
+        durable: replies on disk outlive a power cut, and a server killed in mid-round does not ask for them again.
+    """
 
     run: str
     rounds: int
@@ -29,38 +41,33 @@ class Plan:
     preprocess: PreprocessConfig
     train: TrainConfig
     validation: ValidationConfig
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back from a site: its reply, or None and why there is none; ``unreadable`` if something did come back."""
-
-    site: str
-    reply: Reply | None
-    bytes_down: int = 0
-    bytes_up: int = 0
-    problem: str | None = None
-    unreadable: bool = False
-
-
-class Exchange(Protocol):
-    """Carries one task to many sites."""
-
-    def sites(self) -> Sequence[str]:
-        """The sites that can be asked now."""
-
-    def ask(self, task: AnyTask, sites: Sequence[str]) -> Iterator[Answer]:
-        """Answers as they arrive, one for each site that was asked."""
+    deadline_s: int | None = None
+    max_site_share: float = 1.0
+    local: Local = "none"
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    durable: bool = False
 
 
 class Strategy(Protocol):
-    """The server's step."""
+    """The server's step. ``needs_every_reply`` decides which of the two it takes."""
 
     @property
     def proximal_mu(self) -> float: ...
 
+    @property
+    def needs_every_reply(self) -> bool: ...
+
     def step(self, exchange: int, current: Weights, mean: Weights, cases: int) -> Weights:
         """The next model from the current one and the weighted mean of the sites' models, trained on ``cases``."""
+
+    def step_from_all(self, exchange: int, current: Weights, models: Sequence[tuple[Weights, float]]) -> Weights:
+        """The next model from the current one and every site's model with its share."""
+
+    def state(self) -> Weights | None:
+        """What the strategy remembers from earlier rounds, None for nothing."""
+
+    def restore(self, state: Weights) -> None:
+        """Go on from a kept state."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,8 @@ class SiteResult:
     bytes_down: int = 0
     bytes_up: int = 0
     client_version: str | None = None
+    update_norm: float | None = None
+    update_digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,32 +97,55 @@ class RoundResult:
     weights: Weights | None
 
 
-def rounds(plan: Plan, start: Weights, done: int, exchange: Exchange, strategy: Strategy) -> Iterator[RoundResult]:
+class TooFewReplies(FederationError):
+    """A round that made no model; ``result`` says what each site did."""
+
+    def __init__(self, result: RoundResult, usable: int, needed: int) -> None:
+        reasons = "; ".join(f"{r.site}: {r.reason}" for r in result.sites if r.reason) or "no site could be asked"
+        super().__init__(
+            f"round {result.exchange}",
+            found=f"{usable} usable replies of {len(result.sites)} ({reasons})",
+            expected=f"at least {needed}",
+            remedy="mend the sites named, then resume the run: complete rounds are kept",
+        )
+        self.result = result
+
+
+def rounds(
+    plan: Plan, start: Weights, done: int, exchange: Exchange, strategy: Strategy, replies: Path
+) -> Iterator[RoundResult]:
     """Run the exchanges after ``done`` complete rounds, from the model ``start`` that they made; the last one only scores.
 
+    Args:
+        replies: a folder for the replies of the exchange in progress.
+
     Raises:
-        FederationError: fewer than ``plan.min_sites`` sites with a usable reply.
+        TooFewReplies: fewer than ``plan.min_sites`` sites with a usable reply.
+        BrainUNetError: the disk is full.
     """
     weights = start
     for number in range(done + 1, plan.rounds + 1):
-        result = _train(plan, number, weights, exchange, strategy)
+        result = _train(plan, number, weights, exchange, strategy, replies)
         yield result
         assert result.weights is not None
-        weights = result.weights
+        weights = result.weights  # whoever asked for the next round has kept this one, so its replies may go
+    rmtree(replies, ignore_errors=True)
     task = EvaluateTask(
         run=plan.run,
         round=plan.rounds + 1,
         model=plan.model,
         preprocess=plan.preprocess,
         validation=plan.validation,
+        answer_within_s=plan.deadline_s,
+        local=plan.local,
         weights=weights,
     )
-    results = [_result(answer, task) for answer in exchange.ask(task, exchange.sites())]
+    results = [_result(answer, task, plan.admission) for answer in exchange.ask(task, exchange.sites())]
     _require_enough(plan, task.round, results)
     yield RoundResult(task.round, _by_name(results), None)
 
 
-def _train(plan: Plan, number: int, weights: Weights, exchange: Exchange, strategy: Strategy) -> RoundResult:
+def _train(plan: Plan, number: int, weights: Weights, exchange: Exchange, strategy: Strategy, folder: Path) -> RoundResult:
     task = TrainTask(
         run=plan.run,
         round=number,
@@ -123,51 +155,80 @@ def _train(plan: Plan, number: int, weights: Weights, exchange: Exchange, strate
         validation=plan.validation,
         seed=plan.seed,
         proximal_mu=strategy.proximal_mu,
+        answer_within_s=plan.deadline_s,
+        local=plan.local,
         weights=weights,
     )
-    results: list[SiteResult] = []
-    mean = WeightedMean()
-    for answer in exchange.ask(task, exchange.sites()):
-        results.append(_result(answer, task))
-        # folded at once and let go: memory does not grow with the number of sites
-        if results[-1].outcome == "answered" and isinstance(answer.reply, TrainReply):
-            mean.fold(answer.reply.delta, weight=answer.reply.cases.train)
-    _require_enough(plan, number, results)
-    following = strategy.step(number, weights, weights.plus(mean.result()), cases=int(mean.total))
-    return RoundResult(number, _by_name(results), following)
+    replies = Replies(folder, task, durable=plan.durable)
+    kept = {answer.site: answer for answer in replies.kept()} if plan.durable else {}
+    sites = [site for site in exchange.sites() if site not in kept]
+    results: dict[str, SiteResult] = {}
+    for answer in chain(kept.values(), exchange.ask(task, sites)):
+        result = _result(answer, task, plan.admission)
+        results[answer.site] = result
+        # put down at once and let go: memory does not grow with the number of sites
+        if result.outcome == "answered" and isinstance(answer.reply, TrainReply) and answer.site not in kept:
+            replies.keep(answer, answer.reply)
+    for site, reason in outliers(_norms(results), plan.admission).items():
+        results[site] = replace(results[site], outcome="refused", reason=reason, score=None)
+    _require_enough(plan, number, results.values())
+    following = _step(plan, number, weights, strategy, replies, results)
+    return RoundResult(number, _by_name(results.values()), following)
 
 
-def _require_enough(plan: Plan, number: int, results: Sequence[SiteResult]) -> None:
-    answered = sum(result.outcome == "answered" for result in results)
-    if answered < max(1, plan.min_sites):
-        reasons = "; ".join(f"{r.site}: {r.reason}" for r in results if r.reason) or "no site could be asked"
-        raise FederationError(
-            f"round {number}",
-            found=f"{answered} usable replies of {len(results)} ({reasons})",
-            expected=f"at least {max(1, plan.min_sites)}",
-            remedy="mend the sites named, then resume the run: complete rounds are kept",
+def _step(
+    plan: Plan, number: int, weights: Weights, strategy: Strategy, replies: Replies, results: Mapping[str, SiteResult]
+) -> Weights:
+    # in the order of names and not of arrival, so that equal replies make an equal model
+    cases = {site: r.cases.train for site, r in sorted(results.items()) if r.outcome == "answered" and r.cases is not None}
+    weighing = shares(cases, plan.max_site_share)
+    if strategy.needs_every_reply:
+        return strategy.step_from_all(
+            number, weights, [(weights.plus(replies.delta(site)), share) for site, share in weighing.items()]
         )
+    mean = WeightedMean()
+    for site, share in weighing.items():
+        mean.fold(replies.delta(site), weight=share)
+    return strategy.step(number, weights, weights.plus(mean.result()), cases=sum(cases.values()))
+
+
+def _norms(results: Mapping[str, SiteResult]) -> dict[str, float]:
+    return {
+        site: result.update_norm
+        for site, result in results.items()
+        if result.outcome == "answered" and result.update_norm is not None
+    }
+
+
+def _require_enough(plan: Plan, number: int, results: Iterable[SiteResult]) -> None:
+    result = RoundResult(number, _by_name(results), None)
+    usable, needed = sum(site.outcome == "answered" for site in result.sites), max(1, plan.min_sites)
+    if usable < needed:
+        raise TooFewReplies(result, usable, needed)
 
 
 def _by_name(results: Iterable[SiteResult]) -> tuple[SiteResult, ...]:
     return tuple(sorted(results, key=lambda result: result.site))
 
 
-def _result(answer: Answer, task: AnyTask) -> SiteResult:
+def _result(answer: Answer, task: AnyTask, limits: AdmissionConfig) -> SiteResult:
     reply = answer.reply
     empty = SiteResult(answer.site, "absent", answer.problem, bytes_down=answer.bytes_down, bytes_up=answer.bytes_up)
     if reply is None:
         return replace(empty, outcome="refused" if answer.unreadable else "absent")
-    if problem := admit(reply, task):
+    if problem := admit(reply, task, limits):
         return replace(empty, outcome="refused", reason=problem)
     if isinstance(reply, Fault):
         return replace(empty, outcome="fault", reason=reply.code.value)
+    trained = reply if isinstance(reply, TrainReply) else None
     return replace(
         empty,
         outcome="answered",
         cases=reply.cases,
         score=reply.score,
-        loss=reply.loss if isinstance(reply, TrainReply) else None,
+        loss=trained.loss if trained else None,
         seconds=reply.seconds,
         client_version=reply.client_version,
+        update_norm=trained.delta.norm if trained else None,
+        update_digest=answer.digest,
     )

@@ -35,7 +35,9 @@ def simulate(
     rounds: Annotated[int | None, typer.Option(help="rounds of training", min=1)] = None,
     partition: Annotated[str | None, typer.Option(help="iid, centre, size or dirichlet")] = None,
     partition_file: Annotated[Path | None, typer.Option(help="FeTS partition CSV instead of --partition")] = None,
-    strategy: Annotated[str | None, typer.Option(help="fedavg or fedprox")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="fedavg (default), fedprox, fedadam, fedmedian, ... (an unknown name lists all)")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="network, unless the model of --init names it")] = None,
     init: Annotated[str | None, typer.Option(help="model file to start from, 'starter' or 'random'")] = None,
     baseline: Annotated[str | None, typer.Option(help="'local' also trains each site alone for the same steps")] = None,

@@ -13,7 +13,7 @@ from brainunet.data.cache import CaseCache
 from brainunet.data.cases import find_cases
 from brainunet.errors import BrainUNetError, ConfigError, FederationError
 from brainunet.losses import loss_from
-from brainunet.modelfile import ModelCard, read_model
+from brainunet.modelfile import ModelCard, read_model, trained_on
 from brainunet.records import AnyTask, Reply
 from brainunet.weights import Weights
 from brainunet_client.flower.app import client_app
@@ -30,7 +30,7 @@ from brainunet_sim.partition import partition_named
 from brainunet_sim.prepare import Progress, deal_sites, make_phantoms, usable_cases
 from brainunet_sim.report import plot_dice, summarise, write_summary
 from brainunet_sim.request import Request
-from brainunet_sim.start import starting_model, trained_on
+from brainunet_sim.start import starting_model
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def simulate(request: Request, watch: Watch) -> dict[str, Any]:
 def _first_model(request: Request) -> tuple[Weights, ModelCard]:
     """The model of round 0 as it was kept, so that a resume needs no other file; at first, the one that was asked for."""
     try:
-        return read_model(Keeping(request.store, request.out / "models").model_file(0))
+        return read_model(Keeping(request.store, request.out / "models", request.out / "replies").model_file(0))
     except ConfigError:
         return starting_model(request.init, request.config)
 
@@ -107,6 +107,8 @@ def federate(
         preprocess=config.preprocess,
         train=config.train,
         validation=config.validation,
+        max_site_share=config.strategy.max_site_share,
+        local=config.strategy.local,
     )
     before = start[1]
     how = "trained on one virtual site" if alone else f"federated over {len(sites)} virtual sites"
@@ -117,7 +119,7 @@ def federate(
             "config_sha256": run.config_sha256,
         }
     )
-    keeping = Keeping(request.store, request.out / "models" / (sites[0].name if alone else "."))
+    keeping = Keeping(request.store, request.out / "models" / (sites[0].name if alone else "."), request.out / "replies")
     by_name = {site.name: site for site in sites}
 
     failures: list[BrainUNetError] = []
@@ -138,7 +140,7 @@ def federate(
             card,
             keeping,
             exchange,
-            strategy_from(config.strategy),
+            strategy_from(config.strategy, sites=len(sites)),
             on_round=lambda result: watch.on_round(run_id, result),
         )
     )
@@ -160,7 +162,7 @@ def require_possible(request: Request) -> None:
     """
     config = request.config
     partition_named(config.partition.name)
-    strategy_from(config.strategy)
+    strategy_from(config.strategy, sites=config.sites)
     loss_from(config.train.loss)
     starting_model(request.init, config)
     without_password(request.store)

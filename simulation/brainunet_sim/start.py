@@ -1,4 +1,4 @@
-"""The model that a simulation starts from, and what it says of the models made from it."""
+"""The model that a simulation starts from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from brainunet.errors import ConfigError
 from brainunet.model import build, weights_of
-from brainunet.modelfile import ModelCard, TrainedOn, read_model
+from brainunet.modelfile import ModelCard, read_model
 from brainunet.starter import STARTER
 from brainunet.training.seeds import derive
 from brainunet.weights import Weights
@@ -54,14 +54,6 @@ def starting_model(init: str, config: SimulationConfig) -> tuple[Weights, ModelC
                 remedy="drop the setting (the model's own is used), or start from --init random",
             )
     return weights, card
-
-
-def trained_on(before: TrainedOn, on_phantoms: bool) -> TrainedOn:
-    """What a model has seen after training on phantoms or real cases, given what it had seen before."""
-    now: TrainedOn = "phantoms" if on_phantoms else "real cases"
-    if before in ("nothing", now):
-        return now
-    return "unknown" if before == "unknown" else "phantoms and real cases"
 
 
 def _file_of(init: str) -> Path:

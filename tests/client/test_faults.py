@@ -24,7 +24,7 @@ from brainunet.errors import (
 from brainunet.files import writing_aside
 from brainunet.records import Fault, FaultCode
 from brainunet.training.loop import TrainingDivergedError
-from brainunet_client.faults import fault_code
+from brainunet_client.faults import Stopped, fault_code
 
 PATIENT = "Jane Doe"
 
@@ -65,6 +65,8 @@ def disk_full(path: Path) -> BaseException:
         (ZeroDivisionError(PATIENT), FaultCode.INTERNAL),
         (RuntimeError(), FaultCode.INTERNAL),
         (KeyboardInterrupt(), FaultCode.INTERNAL),
+        (Stopped(FaultCode.TOO_LATE), FaultCode.TOO_LATE),
+        (Stopped(FaultCode.OUTSIDE_HOURS), FaultCode.OUTSIDE_HOURS),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )

@@ -6,19 +6,20 @@ import logging
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from brainunet.config import ModelConfig, PreprocessConfig
+from brainunet.config import ModelConfig, PreprocessConfig, ValidationConfig
 from brainunet.errors import BrainUNetError, ConfigError, DataError
 from brainunet.inference.predictor import predict_labels
 from brainunet.metrics.report import score_case
 from brainunet.metrics.summary import site_score
 from brainunet.model import set_weights, weights_of
-from brainunet.records import EvaluateReply, FaultCode, SiteScore, TrainReply, TrainTask
+from brainunet.records import AnyTask, EvaluateReply, FaultCode, SiteScore, TrainReply, TrainTask
 from brainunet.training.loop import optimizer_for
 from brainunet.training.loop import train as train_network
 from brainunet.training.seeds import derive
@@ -65,7 +66,7 @@ def test_a_train_reply_says_what_was_received_and_what_training_made_of_it(site:
     cases = [site.cache.get(case, NANO.modalities, task.preprocess) for case in site.train]
     trained = train_network(made, cases, task.train, seed=derive(task.seed, "CRV", task.round), proximal_mu=0.1)
     assert reply.delta.digest == weights_of(made).minus(received).digest
-    assert reply.delta.norm() > 0
+    assert reply.delta.norm > 0
     assert reply.loss == trained.mean_loss
     assert reply.score == score_of(5, site)  # of the weights received, not of those trained
     assert (reply.run, reply.round) == (task.run, task.round)
@@ -122,6 +123,28 @@ def test_a_site_without_validation_cases_trains_and_has_no_figures(site: Site) -
 
     assert reply.score == SiteScore(cases=0, rows=())
     assert reply.cases.validation == 0
+
+
+@pytest.mark.parametrize("make", [train_task, evaluate_task])
+def test_figures_over_too_few_cases_do_not_leave_in_any_form(make: Callable[..., AnyTask], site: Site) -> None:
+    task = make(weights(), validation=ValidationConfig(window=None, min_cases=2))
+    figure = score_of(0, site).rows[0].mean
+
+    reply = do(task, site)
+
+    assert reply.score == SiteScore(cases=1, rows=(), withheld=True)
+    assert reply.cases.validation == 1
+    assert figure is not None
+    assert repr(figure) not in pack(reply).header
+    assert "mean" not in pack(reply).header
+
+
+def test_only_cases_that_could_be_scored_count_for_the_minimum(site: Site, tmp_path: Path) -> None:
+    everyone = replace(broken(site, tmp_path, how_many=1), validation=broken(site, tmp_path, how_many=1).train)
+    task = evaluate_task(weights(), validation=ValidationConfig(min_cases=2))
+
+    assert do(task, everyone).score == SiteScore(cases=1, rows=(), withheld=True)
+    assert len(do(task, replace(site, validation=site.train)).score.rows) == 5
 
 
 def broken(site: Site, tmp_path: Path, *, how_many: int) -> Site:
@@ -234,6 +257,7 @@ def cut_off(task: TrainTask, site: Site) -> None:
         {"run": "glioma-2"},
         {"steps": 3},
         {"proximal_mu": 0.5},
+        {"local": "norm"},
         {"preprocess": PreprocessConfig(clip_percentiles=(5, 95))},
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, 
 from flwr.clientapp import ClientApp
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid, ServerApp
-from flwr.serverapp.strategy import FedAvg, FedProx
+from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedMedian, FedProx, FedTrimmedAvg, FedYogi, MultiKrum
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
@@ -152,28 +154,101 @@ def test_a_grid_has_the_methods_that_the_local_one_writes() -> None:
     assert inspect.isclass(Run)
 
 
-@pytest.mark.parametrize("kind", [FedAvg, FedProx])
-def test_a_strategy_takes_replies_made_by_hand_and_names_its_arrays_as_they_were(kind: type[FedAvg]) -> None:
-    strategy = kind(fraction_evaluate=0.0, weighted_by_key="num-examples", arrayrecord_key="arrays")
+def replies_of(*sites: tuple[Sequence[float], float]) -> list[Message]:
+    """Replies made by hand: the values of each site's one array, and its number of cases."""
     in_a_task()
-    replies = [
+    return [
         Message(
             RecordDict(
                 {
-                    "arrays": ArrayRecord({"arrays": Array(np.array([value], np.float32))}),
+                    "arrays": ArrayRecord({"arrays": Array(np.array(values, np.float32))}),
                     "metrics": MetricRecord({"num-examples": cases}),
                 }
             ),
             dst_node_id=0,
             message_type=MessageType.TRAIN,
         )
-        for value, cases in ((1.0, 3.0), (5.0, 1.0))
+        for values, cases in sites
     ]
 
-    arrays, _ = strategy.aggregate_train(1, replies)
 
+def made_by(strategy: FedAvg, exchange: int, *sites: tuple[Sequence[float], float]) -> list[float]:
+    arrays, _ = strategy.aggregate_train(exchange, replies_of(*sites))
     assert arrays is not None
-    assert arrays["arrays"].numpy().tolist() == [2.0]  # (3 * 1 + 1 * 5) / 4
+    values: list[float] = arrays["arrays"].numpy().tolist()
+    return values
+
+
+OURS: dict[str, Any] = {"fraction_evaluate": 0.0, "weighted_by_key": "num-examples", "arrayrecord_key": "arrays"}
+
+
+@pytest.mark.parametrize("kind", [FedAvg, FedProx])
+def test_a_strategy_takes_replies_made_by_hand_and_names_its_arrays_as_they_were(kind: type[FedAvg]) -> None:
+    assert made_by(kind(**OURS), 1, ([1.0], 3.0), ([5.0], 1.0)) == [2.0]  # (3 * 1 + 1 * 5) / 4
+
+
+@pytest.mark.parametrize("kind", [FedAvg, FedProx, FedAvgM, FedAdam, FedYogi, FedMedian, FedTrimmedAvg, MultiKrum])
+def test_every_strategy_takes_our_three_settings_by_name(kind: type[FedAvg]) -> None:
+    strategy = kind(**OURS)
+
+    assert {name: getattr(strategy, name) for name in OURS} == OURS
+
+
+class TwoNodes:
+    def get_node_ids(self) -> list[int]:
+        return [1, 2]
+
+
+@pytest.mark.parametrize("kind", [FedAdam, FedYogi])
+def test_adaptive_strategies_keep_the_model_sent_as_arrays_by_name_and_two_moments(kind: type[FedAdam] | type[FedYogi]) -> None:
+    strategy = kind(**OURS, eta=0.5, beta_1=0.5, beta_2=0.75, tau=1.0)
+    assert (strategy.current_arrays, strategy.m_t, strategy.v_t) == (None, None, None)
+    in_a_task()
+
+    sent = ArrayRecord({"arrays": Array(np.array([1.0, 2.0], np.float32))})
+    strategy.configure_train(1, sent, ConfigRecord(), TwoNodes())  # type: ignore[arg-type] # all of a grid that it asks
+    assert strategy.current_arrays is not None
+    assert {name: array.tolist() for name, array in strategy.current_arrays.items()} == {"arrays": [1.0, 2.0]}
+    made_by(strategy, 1, ([3.0, 2.0], 1.0))
+
+    assert strategy.m_t is not None
+    assert strategy.v_t is not None
+    assert (strategy.m_t["arrays"].tolist(), strategy.v_t["arrays"].tolist()) == ([1.0, 0.0], [1.0, 0.0])
+    assert {moment["arrays"].dtype for moment in (strategy.m_t, strategy.v_t)} == {np.dtype(np.float32)}
+
+
+def test_fedadam_corrects_its_rate_as_if_it_were_one_round_further() -> None:
+    strategy = FedAdam(**OURS, eta=1.0, beta_1=0.5, beta_2=0.5, tau=1.0)
+    strategy.current_arrays = {"arrays": np.zeros(1, np.float32)}
+
+    made = made_by(strategy, 1, ([2.0], 1.0))
+
+    assert made == pytest.approx([np.sqrt(1 - 0.5**2) / (1 - 0.5**2) * 1.0 / (np.sqrt(2.0) + 1.0)])
+
+
+def test_fedavgm_keeps_its_momentum_as_a_list_of_arrays_with_the_sign_of_a_gradient() -> None:
+    strategy = FedAvgM(**OURS, server_learning_rate=0.5, server_momentum=0.5)
+    assert (strategy.current_arrays, strategy.momentum_vector) == (None, None)
+    assert strategy.server_opt
+
+    for exchange in (1, 2):
+        strategy.current_arrays = ArrayRecord({"arrays": Array(np.array([1.0], np.float32))})
+        made = made_by(strategy, exchange, ([3.0], 1.0))
+
+    assert strategy.momentum_vector is not None
+    assert [array.tolist() for array in strategy.momentum_vector] == [[-3.0]]  # 0.5 * -2 - 2
+    assert strategy.momentum_vector[0].dtype == np.float32
+    assert made == [2.5]  # 1 + 0.5 * 3
+
+
+def test_the_comparing_strategies_take_their_numbers_by_name() -> None:
+    sites = [([value], 1.0) for value in (0.0, 1.0, 2.0, 3.0, 100.0)]
+
+    assert made_by(FedMedian(**OURS), 1, *sites) == [2.0]
+    assert made_by(FedTrimmedAvg(**OURS, beta=0.2), 1, *sites) == [2.0]
+    krum = MultiKrum(**OURS, num_malicious_nodes=1)
+    krum.num_nodes_to_select = 2  # may be changed between two rounds
+    assert made_by(krum, 1, *sites) == [1.5]
 
 
 def test_fedprox_takes_its_mu_by_name() -> None:

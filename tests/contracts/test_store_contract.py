@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -21,83 +21,14 @@ import brainunet
 import brainunet_server.store
 from brainunet.errors import BrainUNetError, ConfigError
 from brainunet_server.store.reader import StoreReader
-from brainunet_server.store.rows import Model, Run, Score, SiteRound
+from brainunet_server.store.rows import SiteRound
 from brainunet_server.store.schema import VERSION_TABLE
 from brainunet_server.store.tables import metadata, runs
 from brainunet_server.store.writer import StoreWriter
 from tests.support.postgres import postgres_server, postgres_url
+from tests.support.store import NOON, RUN, answered, dice, reader, run_rounds, saved, where, writer
 
-__all__ = ["postgres_server", "postgres_url"]  # fixtures
-
-NOON = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
-RUN = Run(
-    id="glioma-1",
-    kind="federation",
-    strategy="fedavg",
-    preset="brainunet",
-    norm="group",
-    rounds=3,
-    seed=2**63 - 1,
-    config='{"name": "Ünïcode"}',
-    config_sha256="ab" * 32,
-    started_at=NOON,
-)
-
-
-def answered(exchange: int, site: str, loss: float = 0.5) -> SiteRound:
-    return SiteRound(
-        run_id=RUN.id,
-        round=exchange,
-        site=site,
-        outcome="answered",
-        cases_train=48,
-        cases_validation=12,
-        loss=loss,
-        seconds=61.5,
-        bytes_down=5_000_000_000,  # more than 32 bits hold
-        bytes_up=20_000_000,
-        client_version="0.1.0",
-    )
-
-
-def dice(model: int, site: str, mean: float | None = 0.8) -> Score:
-    return Score(run_id=RUN.id, round=model, site=site, structure="ET", metric="dice", mean=mean, median=mean, n=12, missing=0)
-
-
-def saved(model: int, digest: str = "cd") -> Model:
-    return Model(run_id=RUN.id, round=model, file=f"round-{model}.safetensors", digest=digest, n_bytes=9, made_at=NOON)
-
-
-def run_rounds(writer: StoreWriter, last: int) -> None:
-    """A run of two sites up to model ``last``."""
-    writer.start_run(RUN)
-    writer.record_model(saved(0))
-    for number in range(1, last + 1):
-        sites = ["lagos", "boston"]
-        writer.record_exchange(
-            RUN.id, number, [answered(number, site) for site in sites], [dice(number - 1, site) for site in sites]
-        )
-        writer.record_model(saved(number))
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return str(tmp_path / "store.sqlite")
-    url: str = request.getfixturevalue("postgres_url")
-    return url
-
-
-@pytest.fixture
-def writer(where: str) -> Iterator[StoreWriter]:
-    with StoreWriter(where, wait_s=0.3) as store:
-        yield store
-
-
-@pytest.fixture
-def reader(where: str, writer: StoreWriter) -> Iterator[StoreReader]:
-    with StoreReader(where) as store:
-        yield store
+__all__ = ["postgres_server", "postgres_url", "reader", "where", "writer"]  # fixtures
 
 
 def test_the_migrations_make_exactly_the_tables_that_the_code_declares(writer: StoreWriter) -> None:
@@ -252,6 +183,7 @@ def test_a_run_that_never_started_is_refused_by_name(writer: StoreWriter, reader
         lambda: writer.record_exchange("glioma-2", 1, [], []),
         lambda: writer.record_model(replace(saved(1), run_id="glioma-2")),
         lambda: writer.rewind("glioma-2", 0),
+        lambda: writer.mark_late("glioma-2", 1, "lagos", 7, "late"),
         lambda: writer.finish_run("glioma-2", "completed"),
     )
     for attempt in attempts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 from collections.abc import Iterator
 from enum import Enum
@@ -23,6 +24,7 @@ from brainunet.records import (
     Problem,
     Reply,
     ScoreRow,
+    SiteScore,
     Volume,
 )
 from brainunet.weights import Weights
@@ -143,3 +145,26 @@ def test_no_path_and_no_sentence_fits_where_a_reply_has_text(text: str) -> None:
             continue
         with pytest.raises(ValidationError):
             record.model_validate({**values, name: text})
+
+
+def test_a_score_that_is_withheld_has_room_for_no_figure() -> None:
+    withheld = SiteScore(cases=2, rows=(), withheld=True)
+
+    assert json.loads(pack(evaluate_reply().model_copy(update={"score": withheld})).header)["score"] == {
+        "cases": 2,
+        "rows": [],
+        "withheld": True,
+    }
+    with pytest.raises(ValidationError, match="withheld, and yet there are figures"):
+        SiteScore(cases=2, rows=SCORE.rows, withheld=True)
+    assert {name for name, field in SiteScore.model_fields.items() if field.annotation is not bool} == {"cases", "rows"}
+
+
+@pytest.mark.parametrize("word", ["yes", 1, None])
+def test_whether_figures_are_withheld_is_said_by_true_or_false_alone(word: Any) -> None:
+    with pytest.raises(ValidationError):
+        SiteScore.model_validate({"cases": 2, "rows": (), "withheld": word})
+
+
+def test_the_smallest_and_the_largest_figure_of_a_case_have_no_field() -> None:
+    assert set(ScoreRow.model_fields) == {"structure", "metric", "mean", "median", "n", "missing"}

@@ -142,19 +142,19 @@ def test_a_difference_added_again_gives_the_later_weights() -> None:
 
     assert (delta["w"].tolist(), delta["b"].tolist()) == ([0.5, 0], -3)
     assert same_bits(before.plus(delta), after)
-    assert delta.norm() == pytest.approx(math.sqrt(0.25 + 9))
+    assert delta.norm == pytest.approx(math.sqrt(0.25 + 9))
 
 
 def test_the_norm_of_nothing_is_zero_and_that_of_large_values_does_not_overflow() -> None:
-    assert Weights.of({}).norm() == 0
-    assert Weights.of({"w": [3e38, 3e38]}).norm() == pytest.approx(3e38 * math.sqrt(2))
+    assert Weights.of({}).norm == 0
+    assert Weights.of({"w": [3e38, 3e38]}).norm == pytest.approx(3e38 * math.sqrt(2))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_one_value_that_is_no_number_shows(bad: float) -> None:
     assert numbers(1, 2, 3).is_finite()
     assert not numbers(1, bad, 3).is_finite()
-    assert not math.isfinite(numbers(1, bad, 3).norm())
+    assert not math.isfinite(numbers(1, bad, 3).norm)
 
 
 OTHER_LAYOUTS = [numbers(1, 2), Weights.of({"w": [1.0, 2.0]}), Weights.of({"b": 3.0, "w": [1.0, 2.0]}), Weights.of({})]

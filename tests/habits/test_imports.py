@@ -37,9 +37,25 @@ _DASHBOARD = ("dashboard/brainunet_dashboard",)
 # Library -> the files and folders that may import it. Elsewhere it is forbidden, in functions and TYPE_CHECKING too.
 HOMES: dict[str, tuple[str, ...]] = {
     "alembic": _STORE,
-    "flwr": (
-        "brainunet/flower_records.py",  # the one translation that both ends must agree on
+    "cryptography": (
+        "brainunet/certificates.py",
+        "brainunet/kit.py",
+        "brainunet/signing.py",
+        "client/brainunet_client/enrolment.py",
+        "client/brainunet_client/preflight",
         "client/brainunet_client/flower",
+        "server/brainunet_server/administration.py",
+        "server/brainunet_server/authority.py",
+        "server/brainunet_server/kits.py",
+        "server/brainunet_server/membership.py",
+        "server/brainunet_server/roster.py",
+        "server/brainunet_server/flower",
+    ),
+    "flwr": (
+        "brainunet/flower_bundle.py",  # these two are what both ends must agree on
+        "brainunet/flower_records.py",
+        "client/brainunet_client/flower",
+        "client/brainunet_client/node.py",  # its thin edge; here the environment is set before the import
         "server/brainunet_server/flower",
         "simulation/brainunet_sim",
     ),
@@ -48,7 +64,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "nibabel": ("brainunet/data/volumes.py",),
     "opacus": ("brainunet/training/private.py",),
     "plotly": _DASHBOARD,
-    "sqlalchemy": _STORE,
+    "sqlalchemy": (*_STORE, "server/brainunet_server/flower/linkstate.py"),  # where Flower's own tables are mended
     "streamlit": _DASHBOARD,
     "torch": _TORCH_HOMES,
     "torchio": _TORCH_HOMES,
@@ -58,6 +74,9 @@ HOMES: dict[str, tuple[str, ...]] = {
 _HEAVY = ("torch", "torchio", "flwr", "sqlalchemy", "streamlit", "matplotlib")
 LIGHT: dict[str, tuple[str, ...]] = {
     "brainunet.cli": _HEAVY,
+    "brainunet_client.cli": (*_HEAVY, "cryptography", "httpx"),
+    "brainunet_client.supervisor": _HEAVY,
+    "brainunet_server.cli": _HEAVY,
     "brainunet_sim.cli": _HEAVY,
     "brainunet.data": ("torch", "torchio", "flwr"),
     "brainunet.metrics": ("torch", "torchio", "flwr"),

@@ -8,8 +8,8 @@ import pytest
 from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig
 from brainunet.records import EvaluateTask, Fault, FaultCode, Reply, TrainTask
 from brainunet.weights import Weights
-from brainunet_server.admission import RULES, admit
-from tests.support.replies import PLAN, START, delta, evaluate_reply, train_reply
+from brainunet_server.admission import RULES, AdmissionConfig, admit, outliers
+from tests.support.replies import PLAN, START, delta, evaluate_reply, site_score, train_reply
 
 TRAIN = TrainTask(
     run=PLAN.run, round=1, model=ModelConfig(), preprocess=PreprocessConfig(), train=TrainConfig(), seed=7, weights=START
@@ -59,6 +59,9 @@ def test_a_fault_breaks_no_rule_for_it_is_counted_apart() -> None:
         (train_reply(changed("bias", np.nan)), "the update holds NaN or infinite values"),
         (train_reply(changed("kernel", np.inf)), "the update holds NaN or infinite values"),
         (train_reply(changed("kernel", -np.inf)), "the update holds NaN or infinite values"),
+        (train_reply(cases=100_000), "claims 100004 cases, more than 100000 are not believed"),
+        (train_reply(score=site_score(cases=5)), "scored 5 cases of 4"),
+        (train_reply(70.0), "an update of length 156.5, the bound for this model is 65"),
     ],
 )
 def test_what_may_not_enter_the_average_is_refused_with_the_reason(reply: Reply, reason: str) -> None:
@@ -75,5 +78,21 @@ def test_a_training_is_no_answer_to_an_evaluation() -> None:
 def test_the_first_rule_that_fails_names_the_reason() -> None:
     wrong_in_every_way = train_reply(changed("bias", np.nan), cases=0, round=9)
 
-    assert [rule(wrong_in_every_way, TRAIN) is not None for rule in RULES] == [True, False, True, False, True]
-    assert admit(wrong_in_every_way, TRAIN) == RULES[0](wrong_in_every_way, TRAIN)
+    limits = AdmissionConfig()
+
+    broken = [rule(wrong_in_every_way, TRAIN, limits) is not None for rule in RULES]
+    assert broken == [True, False, True, False, True, False]
+    assert admit(wrong_in_every_way, TRAIN) == RULES[0](wrong_in_every_way, TRAIN, limits)
+
+
+def test_an_update_far_longer_than_the_others_is_an_outlier_however_the_sites_are_called() -> None:
+    norms = {"A": 1.0, "B": 2.0, "C": 3.0, "D": 31.0}
+
+    assert list(outliers(norms, AdmissionConfig())) == ["D"]  # the median of four is 2.5
+    assert outliers({**norms, "D": 24.9}, AdmissionConfig()) == {}
+    assert list(outliers({**norms, "D": 24.9}, AdmissionConfig(norm_factor=5))) == ["D"]
+
+
+@pytest.mark.parametrize("norms", [{}, {"A": 9.0}, {"A": 1.0, "B": 1e6}, {"A": 0.0, "B": 0.0, "C": 5.0}])
+def test_too_few_sites_or_still_ones_give_nothing_to_compare_with(norms: dict[str, float]) -> None:
+    assert outliers(norms, AdmissionConfig()) == {}

@@ -23,9 +23,10 @@ from brainunet.errors import BrainUNetError, ConfigError, FederationError
 from brainunet.modelfile import ModelCard, read_model
 from brainunet.records import AnyTask, Fault, FaultCode, Reply, ScoreRow, SiteScore, TrainTask
 from brainunet.weights import Weights
+from brainunet_server.answers import Answer
 from brainunet_server.conduct import Keeping, conduct
 from brainunet_server.flower.strategies import strategy_from
-from brainunet_server.rounds import Answer, RoundResult
+from brainunet_server.rounds import RoundResult
 from brainunet_server.store.reader import StoreReader
 from brainunet_server.store.rows import Run
 from tests.support.replies import PLAN, START, delta, evaluate_reply, train_reply
@@ -100,7 +101,7 @@ def run_in(folder: Path, exchange: Sites | None = None, on_round: Callable[[Roun
 
 
 def keeping(folder: Path) -> Keeping:
-    return Keeping(folder / "store.sqlite", folder / "models")
+    return Keeping(folder / "store.sqlite", folder / "models", folder / "replies")
 
 
 def kept(folder: Path) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def test_a_run_keeps_a_model_of_each_round_the_rows_of_each_exchange_and_the_bes
     digests = uninterrupted["digests"]
 
     assert uninterrupted["status"] == "completed"
-    assert list(digests) == ["best.safetensors", *(f"round-00{k}.safetensors" for k in range(3))]
+    assert list(digests) == ["best-worst-site.safetensors", "best.safetensors", *(f"round-00{k}.safetensors" for k in range(3))]
     assert digests["round-000.safetensors"] == START.digest
     assert digests["best.safetensors"] == digests["round-001.safetensors"]
     assert len(uninterrupted["rows"]) == 3 * 2 + 3 * 2 * 3 + 3  # exchanges of two sites, three figures each, models
@@ -147,13 +148,21 @@ def test_the_weights_are_those_worked_out_by_hand(tmp_path: Path) -> None:
 def test_a_card_says_where_its_model_comes_from(uninterrupted: dict[str, Any]) -> None:
     cards: dict[str, ModelCard] = uninterrupted["cards"]
 
-    assert cards["round-000.safetensors"] == GIVEN  # not made here: its own card
+    first = cards["round-000.safetensors"]
+    assert first.model_copy(update={"scores": {}}) == GIVEN  # not made here: its own card
     for number in (1, 2):
         card = cards[f"round-00{number}.safetensors"]
         assert (card.run, card.round, card.parent_sha256) == (RUN.id, number, START.digest)
         assert (card.trained_on, card.provenance, card.config_sha256) == ("real cases", MADE.provenance, "ab" * 32)
         assert card.title == f"brainunet after round {number} of run {RUN.id}"
-        assert card.scores == {}
+
+
+def test_every_models_card_has_the_scores_that_the_next_exchange_gave_it(uninterrupted: dict[str, Any]) -> None:
+    cards: dict[str, ModelCard] = uninterrupted["cards"]
+
+    for number, dice in DICE.items():
+        means = {site: score.rows[0].mean for site, score in cards[f"round-00{number}.safetensors"].scores.items()}
+        assert means == pytest.approx({"boston": dice - 0.05, "lagos": dice + 0.05})
 
 
 def test_the_best_models_card_has_its_scores_at_each_site(uninterrupted: dict[str, Any]) -> None:
@@ -280,7 +289,7 @@ def test_another_run_of_this_id_is_refused_and_the_first_one_stays_as_it_was(
 
 def test_two_runs_in_one_store_leave_each_other_alone(tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
     run_in(tmp_path)
-    other = Keeping(tmp_path / "store.sqlite", tmp_path / "others")
+    other = Keeping(tmp_path / "store.sqlite", tmp_path / "others", tmp_path / "replies")
     plan = replace(PLAN, run="glioma-2")
 
     with pytest.raises(KeyboardInterrupt):

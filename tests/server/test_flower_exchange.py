@@ -15,9 +15,9 @@ from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig
 from brainunet.flower_records import from_records, to_records
 from brainunet.records import AnyTask, TrainReply, TrainTask
 from brainunet.wire import pack, unpack
+from brainunet_server.answers import Answer
 from brainunet_server.flower import app
 from brainunet_server.flower.app import FlowerExchange
-from brainunet_server.rounds import Answer
 from tests.support.replies import PLAN, START, train_reply
 
 TASK = TrainTask(

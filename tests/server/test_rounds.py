@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ import pytest
 from brainunet.errors import FederationError
 from brainunet.records import AnyTask, EvaluateTask, Fault, FaultCode, Reply, TrainTask
 from brainunet.weights import Weights
-from brainunet_server.rounds import Answer, Plan, RoundResult, rounds
+from brainunet_server.answers import Answer
+from brainunet_server.rounds import Plan, RoundResult, rounds
 from tests.support.replies import PLAN, START, delta, evaluate_reply, site_score, train_reply
 
 Responder = Callable[[AnyTask], Reply | None]
@@ -40,9 +43,20 @@ class SitesOfNumbers:
 @dataclass(frozen=True)
 class TakesTheMean:
     proximal_mu: float = 0.0
+    needs_every_reply: bool = False
 
     def step(self, exchange: int, current: Weights, mean: Weights, cases: int) -> Weights:
         return mean
+
+    def step_from_all(self, exchange: int, current: Weights, models: Sequence[tuple[Weights, float]]) -> Weights:
+        """The model of the site with the largest share."""
+        return max(models, key=lambda model: model[1])[0]
+
+    def state(self) -> Weights | None:
+        return None
+
+    def restore(self, state: Weights) -> None:
+        raise AssertionError("there is nothing to restore")
 
 
 def adds(change: float | Weights, *, cases: int = 10, dice: float = 0.5) -> Responder:
@@ -61,7 +75,8 @@ def says(reply: Reply | None) -> Responder:
 
 
 def run(plan: Plan, exchange: SitesOfNumbers, *, done: int = 0, start: Weights = START) -> list[RoundResult]:
-    return list(rounds(plan, start, done, exchange, TakesTheMean()))
+    with TemporaryDirectory() as folder:
+        return list(rounds(plan, start, done, exchange, TakesTheMean(), Path(folder) / "replies"))
 
 
 def made_by(result: RoundResult) -> dict[str, object]:
@@ -117,10 +132,10 @@ def test_a_run_taken_up_after_a_round_ends_as_if_it_had_not_stopped() -> None:
     assert made_by(rest[0]) == made_by(whole[1])
 
 
-def test_the_task_carries_what_the_plan_and_the_strategy_say() -> None:
+def test_the_task_carries_what_the_plan_and_the_strategy_say(tmp_path: Path) -> None:
     exchange = SitesOfNumbers({"CRV": adds(1.0)})
 
-    list(rounds(PLAN, START, 0, exchange, TakesTheMean(proximal_mu=0.25)))
+    list(rounds(PLAN, START, 0, exchange, TakesTheMean(proximal_mu=0.25), tmp_path))
 
     task = exchange.tasks[0]
     assert isinstance(task, TrainTask)
@@ -182,7 +197,7 @@ def test_bytes_that_could_not_be_read_are_refused_and_not_called_absent() -> Non
 
 
 @pytest.mark.parametrize("min_sites", [0, 1, 2, 3])
-def test_too_few_usable_replies_end_the_run_and_say_why(min_sites: int) -> None:
+def test_too_few_usable_replies_end_the_run_and_say_why(min_sites: int, tmp_path: Path) -> None:
     plan = replace(PLAN, min_sites=min_sites)
     fault = Fault(run=PLAN.run, round=2, code=FaultCode.DISK_FULL)
 
@@ -190,7 +205,7 @@ def test_too_few_usable_replies_end_the_run_and_say_why(min_sites: int) -> None:
         return adds(1.0)(task) if task.round == 1 else fault
 
     exchange = SitesOfNumbers({"CRV": fails_later, "LASUTH": fails_later, "NKDC": fails_later})
-    steps = rounds(plan, START, 0, exchange, TakesTheMean())
+    steps = rounds(plan, START, 0, exchange, TakesTheMean(), tmp_path)
 
     assert next(steps).weights is not None  # what was complete was handed out before
     with pytest.raises(FederationError) as raised:

@@ -28,7 +28,7 @@ from brainunet.errors import BrainUNetError, ConfigError
 from brainunet_server.store.opening import open_for_writing
 from brainunet_server.store.problems import explained
 from brainunet_server.store.reader import StoreReader
-from brainunet_server.store.rows import Model, Run, Score, SiteRound
+from brainunet_server.store.rows import Model, Run, Score, SiteRound, SiteSeen
 from brainunet_server.store.schema import MIGRATIONS, current_version, require_current, upgrade
 from brainunet_server.store.writer import StoreWriter
 from tests.support.postgres import postgres_server, postgres_url
@@ -49,6 +49,7 @@ RUN = Run(
 )
 ABSENT = SiteRound(run_id=RUN.id, round=1, site="lagos", outcome="absent")
 SCORE = Score(run_id=RUN.id, round=0, site="lagos", structure="ET", metric="dice", mean=0.5, median=0.5, n=1, missing=0)
+SEEN = SiteSeen(name="lagos", state="never seen")
 MODEL = Model(run_id=RUN.id, round=0, file="m", digest="d", n_bytes=1, made_at=RUN.started_at)
 
 WRITES_ANYWHERE = os.geteuid() == 0
@@ -85,6 +86,14 @@ def test_a_row_refuses_words_that_mean_nothing_and_numbers_out_of_range() -> Non
         replace(RUN, started_at=datetime(2026, 3, 1))
     with pytest.raises(ValidationError, match="client_version"):
         replace(ABSENT, client_version="0.1\x00")
+    with pytest.raises(ValidationError, match="update_norm"):
+        replace(ABSENT, update_norm=-1.0)
+    with pytest.raises(ValidationError, match="withheld"):
+        replace(ABSENT, withheld=1)  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="state"):
+        replace(SEEN, state="asleep")  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="timezone"):
+        replace(SEEN, last_seen_at=datetime(2026, 3, 1))
 
 
 # --- SQLite -----------------------------------------------------------------------------------------------------------
@@ -233,12 +242,12 @@ def test_a_postgresql_session_that_is_cut_in_mid_transaction_is_explained(postgr
 # --- migrations -------------------------------------------------------------------------------------------------------
 
 
-SECOND = """
+NEXT = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 def upgrade() -> None:
     op.add_column("runs", sa.Column("note", sa.Text()))
@@ -249,7 +258,7 @@ def upgrade() -> None:
 def newer_migrations(tmp_path: Path) -> Path:
     """Those of a later version, with one more."""
     folder = shutil.copytree(MIGRATIONS, tmp_path / "migrations")
-    (folder / "versions" / "0002_note.py").write_text(SECOND)
+    (folder / "versions" / "0003_note.py").write_text(NEXT)
     return folder
 
 
@@ -258,26 +267,26 @@ def test_a_later_version_takes_an_older_store_on_and_its_reader_waits_for_that(t
     with StoreWriter(where) as writer:
         writer.start_run(RUN)
         with writer.engine.begin() as connection:
-            with pytest.raises(ConfigError, match=r"older version \(0001\), but expected 0002\. Start the coordinator"):
+            with pytest.raises(ConfigError, match=r"older version \(0002\), but expected 0003\. Start the coordinator"):
                 require_current(connection, "store", newer_migrations)
             upgrade(connection, "store", newer_migrations)
 
         with writer.engine.connect() as connection:
-            assert current_version(connection) == "0002"
+            assert current_version(connection) == "0003"
             assert connection.exec_driver_sql("SELECT id, note FROM runs").all() == [(RUN.id, None)]
             require_current(connection, "store", newer_migrations)
 
 
 def test_a_migration_that_fails_leaves_the_store_as_it_was(tmp_path: Path, newer_migrations: Path) -> None:
-    (newer_migrations / "versions" / "0003_broken.py").write_text(
-        SECOND.replace("0002", "0003").replace("0001", "0002").replace("op.add_column", "op.no_such_step")
+    (newer_migrations / "versions" / "0004_broken.py").write_text(
+        NEXT.replace("0003", "0004").replace("0002", "0003").replace("op.add_column", "op.no_such_step")
     )
     engine = open_for_writing(tmp_path / "store.sqlite")
     with pytest.raises(AttributeError, match="no_such_step"), engine.begin() as connection:
         upgrade(connection, "store", newer_migrations)
 
     with engine.connect() as connection:
-        assert current_version(connection) == "0001"
+        assert current_version(connection) == "0002"
         assert "note" not in [column["name"] for column in inspect(connection).get_columns("runs")]
     engine.dispose()
 
@@ -337,6 +346,6 @@ def test_the_store_needs_neither_torch_nor_flower() -> None:
 
 
 def test_every_row_type_is_frozen() -> None:
-    for row in (RUN, ABSENT, SCORE, MODEL):
+    for row in (RUN, ABSENT, SCORE, MODEL, SEEN):
         with pytest.raises(AttributeError):
             row.run_id = "other"  # type: ignore[union-attr, misc]

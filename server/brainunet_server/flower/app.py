@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from flwr.app import Context, Message, MessageType
 from flwr.serverapp import Grid, ServerApp
 
-from brainunet.errors import FederationError
-from brainunet.flower_records import from_records, to_records
-from brainunet.records import AnyTask, EvaluateReply, Fault, Reply, TrainReply, TrainTask
-from brainunet.wire import pack, unpack
-from brainunet_server.rounds import Answer, Exchange
+from brainunet.flower_records import to_records
+from brainunet.records import AnyTask, TrainTask
+from brainunet.wire import pack
+from brainunet_server.answers import Answer, Exchange
+from brainunet_server.flower.answer import read_answer
 
 POLL_S = 1.0
 
@@ -52,7 +52,7 @@ class FlowerExchange:
             for reply in replies:
                 site = asked.pop(reply.metadata.reply_to_message_id, None)
                 if site is not None:
-                    yield _answer(site, reply, packed.n_bytes)
+                    yield read_answer(site, reply, packed.n_bytes)
             if not replies:
                 time.sleep(POLL_S)
         for site in sorted(set(sites) - set(nodes) | set(asked.values())):
@@ -61,14 +61,3 @@ class FlowerExchange:
     def _nodes(self) -> dict[str, int]:
         # nodes of Flower's own simulation have no name
         return {node.name or str(node.node_id): node.node_id for node in self._grid.get_nodes()}
-
-
-def _answer(site: str, message: Message, bytes_down: int) -> Answer:
-    if message.has_error():
-        return Answer(site, None, bytes_down, problem=f"Flower error {message.error.code}")
-    try:
-        packed = from_records(message.content)
-        reply: Reply = unpack(packed, TrainReply | EvaluateReply | Fault)
-    except FederationError as error:
-        return Answer(site, None, bytes_down, problem=str(error), unreadable=True)
-    return Answer(site, reply, bytes_down, packed.n_bytes)

@@ -21,6 +21,7 @@ class Problem(NamedTuple):
 
 _LOCKED = Problem(BrainUNetError, "locked by another program", "end the other one, or a backup that holds the store, and retry")
 _FULL = Problem(BrainUNetError, "no space left on the disk", "make room and resume the run: no finished round is lost")
+_GONE = Problem(BrainUNetError, "the server ended the session", "see that it runs, and resume the run")
 
 # By SQLite's primary result codes, https://sqlite.org/rescode.html
 SQLITE: Final[Mapping[int, Problem]] = {
@@ -45,7 +46,9 @@ POSTGRESQL: Final[Mapping[str, Problem]] = {
     "53100": _FULL,
     "53300": Problem(BrainUNetError, "the server has too many connections", "retry later, or raise max_connections"),
     "55P03": _LOCKED,
-    "57P01": Problem(BrainUNetError, "the server ended the session", "see that it runs, and resume the run"),
+    "57P01": _GONE,
+    "57P02": _GONE,
+    "57P03": Problem(BrainUNetError, "the server is starting or stopping", "see that it runs, and resume the run"),
 }
 
 
@@ -63,6 +66,16 @@ def explained(url: URL) -> Iterator[None]:
         if problem is None:
             raise
         raise problem.kind(shown(url), found=problem.found, remedy=problem.remedy) from None
+
+
+def is_lost(error: DBAPIError) -> bool:
+    """Whether the server could not be reached or went away, so that the same may succeed when it is back."""
+    if getattr(error.orig, "sqlite_errorcode", None) is not None:
+        return False  # a file has no connection to lose, and waits for its lock by itself
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return state in ("57P01", "57P02", "57P03") or state.startswith("08")
+    return error.connection_invalidated or _without_state(error)
 
 
 def shown(url: URL) -> str:
@@ -84,8 +97,13 @@ def _problem(error: DBAPIError) -> Problem | None:
     state = getattr(error.orig, "sqlstate", None)
     if state is not None:
         return POSTGRESQL.get(state)
-    # psycopg has no state for what goes wrong before or under a session (no server, wrong password, lost connection).
-    if type(error.orig).__module__.startswith("psycopg") and type(error.orig).__name__ == "OperationalError":
+    if _without_state(error):
         words = " ".join(str(error.orig).split())
         return Problem(BrainUNetError, f"no connection ({words})", "check host, port, user and password, and that it runs")
     return None
+
+
+def _without_state(error: DBAPIError) -> bool:
+    # psycopg has no state for what goes wrong before or under a session (no server, wrong password, lost connection)
+    kinds = type(error.orig).__mro__
+    return any(kind.__module__.startswith("psycopg") and kind.__name__ == "OperationalError" for kind in kinds)

@@ -17,12 +17,24 @@ from brainunet.errors import ConfigError
 from brainunet.records import ScoreRow, SiteScore
 from brainunet_server.store.opening import WAIT_S, open_for_reading
 from brainunet_server.store.problems import explained, shown
-from brainunet_server.store.rows import Kind, Model, Outcome, Run, Score, SiteRound, Status
-from brainunet_server.store.tables import models, runs, scores, site_rounds
+from brainunet_server.store.rows import Kind, Model, Outcome, Run, Score, SiteRound, SiteSeen, SiteState, Status
+from brainunet_server.store.tables import models, runs, scores, site_rounds, sites
 
-__all__ = ["Kind", "Model", "Outcome", "Run", "Score", "SiteRound", "Status", "StoreReader", "site_scores"]
+__all__ = [
+    "Kind",
+    "Model",
+    "Outcome",
+    "Run",
+    "Score",
+    "SiteRound",
+    "SiteSeen",
+    "SiteState",
+    "Status",
+    "StoreReader",
+    "site_scores",
+]
 
-R = TypeVar("R", Run, SiteRound, Score, Model)
+R = TypeVar("R", Run, SiteRound, Score, Model, SiteSeen)
 
 
 class StoreReader:
@@ -76,6 +88,10 @@ class StoreReader:
     def models(self, run_id: str) -> list[Model]:
         """The saved models, by round."""
         return sorted(self._rows(Model, select(models).where(models.c.run_id == run_id)), key=lambda model: model.round)
+
+    def sites(self) -> list[SiteSeen]:
+        """The federation's sites as the coordinator last saw them, by name; none of a simulation."""
+        return sorted(self._rows(SiteSeen, select(sites)), key=lambda site: site.name)
 
     def latest_round(self, run_id: str) -> int | None:
         """The round of the newest saved model; None while there is none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, DateTime, Dialect, Double, ForeignKey, Integer, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Dialect, Double, ForeignKey, Integer, MetaData, Table, Text, false
 from sqlalchemy.types import TypeDecorator
 
 # Every constraint has a name, because a later migration can only drop what it can name.
@@ -61,6 +61,9 @@ site_rounds: Final = Table(
     Column("bytes_down", BigInteger, nullable=False),
     Column("bytes_up", BigInteger, nullable=False),
     Column("client_version", Text),
+    Column("withheld", Boolean, nullable=False, server_default=false()),
+    Column("update_norm", Double),
+    Column("update_digest", Text),
 )
 
 scores: Final = Table(
@@ -86,4 +89,16 @@ models: Final = Table(
     Column("digest", Text, nullable=False),
     Column("n_bytes", BigInteger, nullable=False),
     Column("made_at", UtcDateTime, nullable=False),
+)
+
+sites: Final = Table(
+    "sites",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("last_seen_at", UtcDateTime),
+    Column("certificate_expires_at", UtcDateTime),
+    Column("client_version", Text),
+    Column("enrolled_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
 )

@@ -1,26 +1,30 @@
 """The coordinator's side of the store: what each exchange and each model leave behind.
 
 Every call is one transaction, and saying the same thing twice is saying it once: a resumed run repeats the exchange in
-which it was interrupted, and its rows take the place of the earlier ones.
+which it was interrupted, and its rows take the place of the earlier ones. For the same reason a call may be repeated when
+the server goes away under it (see ``committing``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from brainunet.errors import ConfigError
+from brainunet_server.store.committing import committed
 from brainunet_server.store.opening import WAIT_S, open_for_writing
-from brainunet_server.store.problems import explained, shown
-from brainunet_server.store.rows import Ending, Model, Run, Score, SiteRound
-from brainunet_server.store.tables import models, runs, scores, site_rounds
+from brainunet_server.store.problems import shown
+from brainunet_server.store.rows import Ending, Model, Run, Score, SiteRound, SiteSeen
+from brainunet_server.store.tables import models, runs, scores, site_rounds, sites
+
+T = TypeVar("T")
 
 # What makes two runs of one id the same run; the other columns say how far it got.
 _IDENTITY: Final = ("kind", "parent_id", "site", "strategy", "preset", "norm", "rounds", "seed", "config_sha256")
@@ -31,11 +35,13 @@ class StoreWriter:
 
     Args:
         where: a SQLite file (on a local disk), or a URL: ``sqlite:///path``, ``postgresql+psycopg://user@host/database``.
-        wait_s: how long to wait for another writer.
+        wait_s: how long a call waits for another writer, and for a PostgreSQL server that is away (opening doesn't: what
+            can't be reached then is a mistake, not a restart).
     """
 
     def __init__(self, where: str | Path, *, wait_s: float = WAIT_S) -> None:
         self.engine = open_for_writing(where, wait_s=wait_s)
+        self._wait_s = wait_s
 
     def __enter__(self) -> Self:
         return self
@@ -52,7 +58,8 @@ class StoreWriter:
         Raises:
             ConfigError: another run has this id.
         """
-        with self._transaction() as connection:
+
+        def work(connection: Connection) -> Run:
             row = connection.execute(select(runs).where(runs.c.id == run.id).with_for_update()).mappings().one_or_none()
             if row is None:
                 connection.execute(insert(runs).values(asdict(run)))
@@ -69,7 +76,9 @@ class StoreWriter:
             connection.execute(update(runs).where(runs.c.id == run.id).values(status="running", finished_at=None))
             return replace(stored, status="running", finished_at=None)
 
-    def record_exchange(self, run_id: str, exchange: int, sites: Sequence[SiteRound], figures: Sequence[Score]) -> None:
+        return self._committed(work)
+
+    def record_exchange(self, run_id: str, exchange: int, answers: Sequence[SiteRound], figures: Sequence[Score]) -> None:
         """Put down what every site did in exchange ``exchange`` (from 1) and how it scored model ``exchange - 1``.
 
         Takes the place of all that was put down for this exchange before; either sequence may be empty.
@@ -78,16 +87,42 @@ class StoreWriter:
             ConfigError: no such run.
             ValueError: a row of another run or round.
         """
-        _require(run_id, exchange, sites)
+        _require(run_id, exchange, answers)
         _require(run_id, exchange - 1, figures)
-        with self._transaction() as connection:
+
+        def work(connection: Connection) -> None:
             self._require_run(connection, run_id)
             connection.execute(delete(site_rounds).where(site_rounds.c.run_id == run_id, site_rounds.c.round == exchange))
             connection.execute(delete(scores).where(scores.c.run_id == run_id, scores.c.round == exchange - 1))
-            if sites:
-                connection.execute(insert(site_rounds), [asdict(row) for row in sites])
+            if answers:
+                connection.execute(insert(site_rounds), [asdict(row) for row in answers])
             if figures:
                 connection.execute(insert(scores), [asdict(row) for row in figures])
+
+        self._committed(work)
+
+    def mark_late(self, run_id: str, exchange: int, site: str, n_bytes: int, reason: str) -> None:
+        """Put down that a site's reply to an earlier exchange came, of ``n_bytes``, after the exchange had ended.
+
+        Only says more of a site that was absent, or of which nothing is known: one that did answer in time (a coordinator
+        that was started anew asks twice) stays as it is.
+
+        Raises:
+            ConfigError: no such run.
+        """
+        late = SiteRound(run_id=run_id, round=exchange, site=site, outcome="late", reason=reason, bytes_up=n_bytes)
+        row = (site_rounds.c.run_id == run_id, site_rounds.c.round == exchange, site_rounds.c.site == site)
+
+        def work(connection: Connection) -> None:
+            self._require_run(connection, run_id)
+            outcome = connection.execute(select(site_rounds.c.outcome).where(*row)).scalar_one_or_none()
+            if outcome is None:
+                connection.execute(insert(site_rounds).values(asdict(late)))
+            elif outcome in ("absent", "late"):
+                now = {"outcome": late.outcome, "reason": reason, "bytes_up": n_bytes}
+                connection.execute(update(site_rounds).where(*row).values(now))
+
+        self._committed(work)
 
     def record_model(self, model: Model) -> None:
         """Put down that a model was saved, in the place of an earlier one of its round.
@@ -95,10 +130,32 @@ class StoreWriter:
         Raises:
             ConfigError: no such run.
         """
-        with self._transaction() as connection:
+
+        def work(connection: Connection) -> None:
             self._require_run(connection, model.run_id)
             connection.execute(delete(models).where(models.c.run_id == model.run_id, models.c.round == model.round))
             connection.execute(insert(models).values(asdict(model)))
+
+        self._committed(work)
+
+    def record_sites(self, seen: Sequence[SiteSeen]) -> None:
+        """Put down the sites as they are now, each in the place of what was known of it; those not named stay as they were.
+
+        Raises:
+            ValueError: a site that is named twice.
+        """
+        rows = {site.name: asdict(site) for site in sorted(seen, key=lambda site: site.name)}
+        if len(rows) < len(seen):
+            raise ValueError("a site that is named twice")
+
+        def work(connection: Connection) -> None:
+            kind = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+            upsert = kind(sites)
+            columns = {column.name: upsert.excluded[column.name] for column in sites.columns if not column.primary_key}
+            connection.execute(upsert.on_conflict_do_update(index_elements=[sites.c.name], set_=columns), list(rows.values()))
+
+        if rows:
+            self._committed(work)
 
     def rewind(self, run_id: str, last_model_round: int) -> None:
         """Forget what came after model ``last_model_round``, its own scores too: they will be made again.
@@ -106,7 +163,8 @@ class StoreWriter:
         Raises:
             ConfigError: no such run.
         """
-        with self._transaction() as connection:
+
+        def work(connection: Connection) -> None:
             self._require_run(connection, run_id)
             connection.execute(delete(models).where(models.c.run_id == run_id, models.c.round > last_model_round))
             connection.execute(
@@ -114,21 +172,24 @@ class StoreWriter:
             )
             connection.execute(delete(scores).where(scores.c.run_id == run_id, scores.c.round >= last_model_round))
 
+        self._committed(work)
+
     def finish_run(self, run_id: str, status: Ending, at: datetime | None = None) -> None:
         """Note how and when (now, if not said) a run ended.
 
         Raises:
             ConfigError: no such run.
         """
-        with self._transaction() as connection:
+        ended = {"status": status, "finished_at": at or datetime.now(UTC)}
+
+        def work(connection: Connection) -> None:
             self._require_run(connection, run_id)
-            ended = {"status": status, "finished_at": at or datetime.now(UTC)}
             connection.execute(update(runs).where(runs.c.id == run_id).values(ended))
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        with explained(self.engine.url), self.engine.begin() as connection:
-            yield connection
+        self._committed(work)
+
+    def _committed(self, work: Callable[[Connection], T]) -> T:
+        return committed(self.engine, work, wait_s=self._wait_s)
 
     def _require_run(self, connection: Connection, run_id: str) -> None:
         # FOR UPDATE: on PostgreSQL two writers of one run take turns, as all writers do on SQLite.

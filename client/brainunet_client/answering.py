@@ -1,0 +1,144 @@
+"""From a task that has arrived to the reply that leaves: kept, checked against the site's rules, done, and written down.
+
+The order is what a power cut needs: the task is kept before it is begun, the reply is kept before it is written down in the
+ledger, and the ledger is written before the reply leaves. A task that comes again (its reply was lost, or the server
+restarted) is answered with the kept reply, without any work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from brainunet.errors import BrainUNetError
+from brainunet.kit import Kit
+from brainunet.records import AnyTask, EvaluateReply, Fault, FaultCode, Reply, TrainReply, TrainTask
+from brainunet.spool import read_packed, write_packed
+from brainunet.wire import Packed, pack, unpack
+from brainunet_client.faults import fault_code
+from brainunet_client.home import Home
+from brainunet_client.ledger import figures_of, record_sent
+from brainunet_client.site_settings import SiteSettings, read_site_settings, seconds_until_allowed
+from brainunet_client.telling import tell
+
+log = logging.getLogger(__name__)
+
+OUTSIDE_HOURS_EXIT = 75  # of the worker: it has saved its work and goes on when it is started again within hours
+WORKER = (sys.executable, "-m", "brainunet_client.worker")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where tasks are answered: a home, the folder of cases, and who the site is."""
+
+    home: Home
+    data: Path
+    kit: Kit
+    say: Say = tell
+
+    def answer(self, packed: Packed) -> Packed:
+        """The reply to a task. Whatever goes wrong becomes a fault code; the exception's text goes to the site's log."""
+        arrived = time.monotonic()
+        run, exchange = "unknown", 0
+        try:
+            task: AnyTask = unpack(packed, AnyTask)
+            run, exchange = task.run, task.round
+            reply_file = self._reply_file(packed)
+            kept = read_packed(reply_file)
+            if kept is None:
+                kept = self._work(task, packed, reply_file, arrived)
+            else:
+                self.say(f"round {exchange}: asked again, sending the reply that is ready")
+        except Exception as error:
+            log.exception("round %s could not be done; the coordinator is told a code only", exchange)
+            if isinstance(error, BrainUNetError):
+                self.say(f"round {exchange} could not be done: {error}")
+            kept = pack(Fault(run=run, round=exchange, code=fault_code(error)))
+        self._write_down(kept)
+        return kept
+
+    def _work(self, task: AnyTask, packed: Packed, reply_file: Path, arrived: float) -> Packed:
+        for other in reply_file.parent.glob(f"{self.home.reply.name}-*"):
+            other.unlink()
+        write_packed(self.home.received, packed)
+        settings = read_site_settings(self.home)
+        while True:
+            left_s = None if task.answer_within_s is None else task.answer_within_s - (time.monotonic() - arrived)
+            if left_s is not None and left_s <= 0:
+                return pack(_fault(task, FaultCode.TOO_LATE))
+            if isinstance(task, TrainTask) and not self._wait_for_hours(task, settings, left_s):
+                return pack(_fault(task, FaultCode.OUTSIDE_HOURS))
+            code = self._run_worker(reply_file, left_s)
+            if code != OUTSIDE_HOURS_EXIT:
+                break
+        reply = read_packed(reply_file)
+        if reply is not None and reply.values is None and isinstance(task, TrainTask):
+            reply_file.unlink()  # a fault: when the task comes again, its reason may have been mended
+        if reply is None:
+            self.say(f"round {task.round}: the work ended without a reply (exit {code}); see {self.home.log}")
+            killed = code == -signal.SIGKILL  # what the system does to a process that takes too much memory
+            return pack(_fault(task, FaultCode.OUT_OF_MEMORY if killed else FaultCode.INTERNAL))
+        return reply
+
+    def _wait_for_hours(self, task: TrainTask, settings: SiteSettings, left_s: float | None) -> bool:
+        """Wait until training may run; False if the coordinator will not wait for so long."""
+        wait_s = seconds_until_allowed(settings, datetime.now(UTC))
+        if left_s is not None and wait_s >= left_s:
+            return False
+        if wait_s > 0:
+            self.say(f"round {task.round}: waiting {wait_s / 3600:.1f} hours, until training may run here (hours in site.toml)")
+            time.sleep(wait_s)
+        return True
+
+    def _run_worker(self, reply_file: Path, left_s: float | None) -> int:
+        """Do the task in a process of its own: its memory is free afterwards, and its end is not ours."""
+        limit = [] if left_s is None else ["--seconds", str(max(1, int(left_s)))]
+        # the worker ends by itself when this process is gone
+        command = [*WORKER, str(self.home.path), str(self.data), str(reply_file), *limit]
+        return subprocess.run(command, check=False).returncode
+
+    def _reply_file(self, packed: Packed) -> Path:
+        sha = hashlib.sha256(packed.header.encode())
+        if packed.values is not None:
+            sha.update(packed.values.data)
+        return self.home.reply.with_name(f"{self.home.reply.name}-{sha.hexdigest()[:16]}")
+
+    def _write_down(self, packed: Packed) -> None:
+        """In the ledger, before anything leaves; without it nothing may leave.
+
+        Raises:
+            BrainUNetError: the ledger can't be continued.
+        """
+        reply: Reply = unpack(packed, TrainReply | EvaluateReply | Fault)
+        values = packed.values
+        settings = read_site_settings(self.home)
+        record_sent(
+            self.home,
+            server=self.kit.server,
+            federation=self.kit.federation,
+            run=reply.run,
+            round=reply.round,
+            kind=reply.kind,
+            n_bytes=packed.n_bytes,
+            # of the weights where there are any: the coordinator's audit names the same digest
+            digest=hashlib.sha256(packed.header.encode() if values is None else values.data).hexdigest(),
+            figures=figures_of(reply),
+            purpose=settings.purpose,
+            legal_basis=settings.legal_basis,
+        )
+        what = reply.code.value if isinstance(reply, Fault) else f"{packed.n_bytes / 1e6:.1f} MB"
+        self.say(f"round {reply.round}: sending {reply.kind.replace('_', ' ')}, {what}")
+
+
+def _fault(task: AnyTask, code: FaultCode) -> Fault:
+    return Fault(run=task.run, round=task.round, code=code)

@@ -1,0 +1,145 @@
+"""Flower's SuperNode in this process: messages in and out of the hospital, with only the installed code to do them.
+
+Flower would start two more processes and a local port without authentication, unpack the server's bundle and run it. Here a
+thread takes each message out of the node's state, has it answered, and puts the answer back (docs/adr/0012).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import Message, RecordDict
+from flwr.common.constant import ISOLATION_MODE_PROCESS, SubStatus
+from flwr.supercore.fab import Fab
+from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.supernode import fleet_http_connection, start_client_internal
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.nodestate import NodeState, NodeStateFactory
+
+from brainunet import flower_bundle
+from brainunet.kit import Kit
+from brainunet.signing import PublicKey
+
+log = logging.getLogger(__name__)
+
+# The server takes a node for gone after twice this: a link that was cut for a minute must not cost a round.
+HEARTBEAT_S: Final = 600
+# At 64 KB/s a chunk of 256 KiB takes 4 s; the rest is for links that stall. Flower's own 30 s gives up too soon.
+HTTP_TIMEOUT_S: Final = 300.0
+POLL_S: Final = 0.2
+
+Answer = Callable[[RecordDict], RecordDict]
+
+
+def run_node(kit: Kit, private_key: ec.EllipticCurvePrivateKey, answer: Answer) -> None:
+    """Serve until the process is told to end (SIGTERM, SIGINT), or the server refuses this site. Needs the main thread.
+
+    Args:
+        answer: from a message's content to the content of the reply; called in another thread, one message at a time.
+    """
+    _mend_connection()
+    # bound to our name as the node looks it up; the original knows whose signature, ours also which bytes
+    start_client_internal._verify_fab = _only_the_bundle_without_code
+    factory = NodeStateFactory(objectstore_factory=ObjectStoreFactory())
+    threading.Thread(target=_answer_messages, args=(factory.state(), answer), daemon=True).start()
+    start_client_internal.start_client_internal(
+        state_factory=factory,
+        server_address=kit.server,
+        node_config={},
+        root_certificates=kit.ca_certificate.encode(),
+        insecure=False,
+        authentication_keys=(private_key, private_key.public_key()),
+        isolation=ISOLATION_MODE_PROCESS,
+        trusted_entities=flower_bundle.trusted_entities(PublicKey.from_text(kit.signing_key)),
+    )
+
+
+_signed_by_trusted = start_client_internal._verify_fab
+
+
+def _only_the_bundle_without_code(fab: Fab, trusted_entities: dict[str, str]) -> bool:
+    if fab.content != flower_bundle.bundle():
+        log.error("refused: the server sent an app bundle with something in it; nothing of it was unpacked")
+        return False
+    if not _signed_by_trusted(fab, trusted_entities):
+        log.error("refused: the server's app bundle is not signed by this federation")
+        return False
+    return True
+
+
+def _mend_connection() -> None:
+    """Two settings that Flower does not offer."""
+    setattr(fleet_http_connection, "HEARTBEAT_DEFAULT_INTERVAL", HEARTBEAT_S)  # noqa: B010 - the module does not export it
+    setattr(fleet_http_connection, "FleetHttpClient", _PatientClient)  # noqa: B010
+
+
+class _PatientClient(FleetHttpClient):
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **(named | {"timeout": HTTP_TIMEOUT_S}))
+
+
+def _answer_messages(state: NodeState, answer: Answer) -> None:
+    while True:
+        for message in state.get_messages_legacy(is_reply=False, limit=1):
+            content = _content(state, message)
+            if content is not None:  # else its objects did not all arrive, and Flower has dropped it
+                _reply(state, message, answer(content))
+        time.sleep(POLL_S)
+
+
+def _content(state: NodeState, message: Message) -> RecordDict | None:
+    """The message's content once all its objects are here: Flower stores the message before it fetches them."""
+    message_id, store = message.metadata.message_id, state.object_store
+    while message_id in store:
+        ids = [node.object_id for node in iterate_object_tree(store.get_object_tree(message_id))]
+        contents = {object_id: store.get(object_id) or b"" for object_id in ids}
+        if all(contents.values()):
+            state.record_message_processing_start(message_id)
+            whole = inflate_object_from_contents(message_id, contents)
+            store.delete(message_id)
+            content: RecordDict = whole.content  # type: ignore[attr-defined]
+            return content
+        time.sleep(POLL_S)
+    return None
+
+
+def _reply(state: NodeState, message: Message, content: RecordDict) -> None:
+    for task in state.get_tasks():
+        state.finish_task(task.task_id, SubStatus.STOPPED, "")  # no process of Flower's will take it up
+    # Flower reads from here in whose name a message is made
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = message.metadata.run_id, state.get_node_id(), 0
+    reply = Message(content, reply_to=message)
+    state.record_message_processing_end(message.metadata.message_id)
+    start_client_internal._insert_message(reply, state, state.object_store)
+
+
+class LinkWords(logging.Handler):
+    """Says once that the link is down and once that it is up again, out of what Flower logs at each of its attempts."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._say, self._is_down = say, False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        words = record.getMessage()
+        if words.startswith("Connection attempt failed") and not self._is_down:
+            self._is_down = True
+            self._say("waiting: the server can't be reached; trying again until it can (brainunet-client --check tells more)")
+        elif words.startswith("Connection successful") and self._is_down:
+            self._is_down = False
+            self._say("connected again")
+
+
+def hear_flower(say: Callable[[str], None]) -> None:
+    """Flower's own log, which speaks of nodes and fabs, goes to the client's file; the screen is told only of the link."""
+    flower = logging.getLogger("flwr")
+    flower.handlers[:] = [LinkWords(say)]
+    flower.propagate = True

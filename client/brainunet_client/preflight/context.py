@@ -1,0 +1,35 @@
+"""What the checks look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainunet.errors import ConfigError
+from brainunet.kit import Kit, open_kit
+from brainunet_client.home import Home
+from brainunet_client.preflight.contact import Clock, machine_clock
+from brainunet_client.site_settings import SiteSettings, read_site_settings
+
+
+@dataclass(frozen=True)
+class Context:
+    """``data`` is the folder of cases, None where none was named; ``clock`` gives the time of this machine, in UTC."""
+
+    home: Home
+    data: Path | None
+    clock: Clock = machine_clock
+
+    def kit(self) -> Kit | None:
+        """The kit, or None where there is no good one: the check of the kit says why, and others go on without."""
+        try:
+            return open_kit(self.home.kit, now=self.clock())
+        except ConfigError:
+            return None
+
+    def settings(self) -> SiteSettings:
+        """The settings, or the defaults where they can't be read: the check of the settings says why."""
+        try:
+            return read_site_settings(self.home)
+        except ConfigError:
+            return SiteSettings()

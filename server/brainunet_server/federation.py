@@ -1,0 +1,264 @@
+"""What a federation is: the folder that the coordinator keeps, and the settings in it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from brainunet.config import Settings, StrategyConfig, TrainConfig, ValidationConfig, load
+from brainunet.errors import ConfigError
+from brainunet_server.admission import AdmissionConfig
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+_TITLE: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,46}[A-Za-z0-9])?")
+_LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where everything of a federation lies; only :meth:`require` looks at the disk."""
+
+    path: Path
+
+    @property
+    def settings_file(self) -> Path:
+        return self.path / "federation.toml"
+
+    @property
+    def keys(self) -> Path:
+        return self.path / "keys"
+
+    @property
+    def ca_key(self) -> Path:
+        return self.keys / "ca.key"
+
+    @property
+    def ca_certificate(self) -> Path:
+        return self.keys / "ca.crt"
+
+    @property
+    def server_key(self) -> Path:
+        return self.keys / "server.key"
+
+    @property
+    def server_certificate(self) -> Path:
+        return self.keys / "server.crt"
+
+    @property
+    def signing_key(self) -> Path:
+        return self.keys / "signing.key"
+
+    @property
+    def signing_public(self) -> Path:
+        return self.keys / "signing.pub"
+
+    @property
+    def roster(self) -> Path:
+        return self.path / "roster.json"
+
+    @property
+    def audit(self) -> Path:
+        return self.path / "audit.jsonl"
+
+    @property
+    def start_model(self) -> Path:
+        return self.path / "start.safetensors"
+
+    @property
+    def store(self) -> Path:
+        return self.path / "store.sqlite"
+
+    @property
+    def flower_database(self) -> Path:
+        """The folder of Flower's own database."""
+        return self.path / "flower"
+
+    @property
+    def models(self) -> Path:
+        return self.path / "models"
+
+    @property
+    def replies(self) -> Path:
+        return self.path / "replies"
+
+    @property
+    def run_file(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def status_file(self) -> Path:
+        return self.path / "status.json"
+
+    @property
+    def wanted_file(self) -> Path:
+        return self.path / "wanted"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.path / "lock"
+
+    def require(self) -> None:
+        """Pass if ``flower-server init`` has finished here.
+
+        Raises:
+            ConfigError: it has not.
+        """
+        if not self.settings_file.is_file():
+            raise ConfigError(
+                str(self.path),
+                found="no federation.toml in it",
+                expected="the folder of a federation",
+                remedy=f"make one: flower-server init {self.path} --name NAME --host HOST",
+            )
+
+
+class RoundsConfig(Settings):
+    """The rounds of a run and their patience.
+
+    Attributes:
+        count: rounds of training.
+        min_sites: fewer connected sites, or fewer usable replies, make no round.
+        gather_s: once ``min_sites`` are connected, how long to wait for more before a round begins.
+        deadline_s: how long a round waits for replies, from its beginning.
+        silence_s: a site from which nothing was heard for so long counts as gone, and no round waits for it.
+        retry_s: pause before a round that could not be done is tried again.
+    """
+
+    count: Annotated[int, Field(ge=1, le=10_000)] = 30
+    min_sites: Annotated[int, Field(ge=1, le=1000)] = 2
+    gather_s: Annotated[int, Field(ge=0, le=86_400)] = 60
+    deadline_s: Annotated[int, Field(ge=1, le=2_592_000)] = 43_200
+    silence_s: Annotated[int, Field(ge=10, le=86_400)] = 1800
+    retry_s: Annotated[int, Field(ge=0, le=86_400)] = 60
+
+    @field_validator("deadline_s")
+    @classmethod
+    def _outlasts_the_gathering(cls, deadline_s: int, info: ValidationInfo) -> int:
+        gather_s = info.data.get("gather_s")
+        if gather_s is not None and deadline_s <= gather_s:
+            raise ValueError(f"the deadline must be later than rounds.gather_s = {gather_s}")
+        return deadline_s
+
+
+class FederationConfig(Settings):
+    """``federation.toml``. The network and its preprocessing come from the start model's card, never from here.
+
+    Attributes:
+        host: name or address by which the sites reach the server; ``listen``: address of this machine it listens on.
+        database: path or URL of the store; empty for ``store.sqlite`` in the folder.
+    """
+
+    name: str = ""
+    host: str = ""
+    port: Port = 8443
+    listen: str = "0.0.0.0"  # hospitals come from outside
+    database: Annotated[str, Field(max_length=2000)] = ""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    rounds: RoundsConfig = RoundsConfig()
+    train: TrainConfig = TrainConfig()
+    validation: ValidationConfig = ValidationConfig(min_cases=3)
+    strategy: StrategyConfig = StrategyConfig()
+    admission: AdmissionConfig = AdmissionConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_title(cls, name: str) -> str:
+        return parse_title(name)
+
+    @field_validator("host")
+    @classmethod
+    def _can_be_reached(cls, host: str) -> str:
+        return parse_host(host)
+
+    @field_validator("listen")
+    @classmethod
+    def _is_an_address(cls, listen: str) -> str:
+        try:
+            return str(ipaddress.ip_address(listen))
+        except ValueError:
+            raise ValueError('write an IP address of this machine, or "0.0.0.0" for all of them') from None
+
+    @field_validator("strategy")
+    @classmethod
+    def _leaves_someone_to_average(cls, strategy: StrategyConfig, info: ValidationInfo) -> StrategyConfig:
+        rounds = info.data.get("rounds")
+        if isinstance(rounds, RoundsConfig) and strategy.malicious_sites >= rounds.min_sites:
+            raise ValueError(
+                f"malicious_sites = {strategy.malicious_sites} could be every site of a round"
+                f" that needs only rounds.min_sites = {rounds.min_sites}"
+            )
+        return strategy
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What the command line of ``flower-server run`` says beside the settings; None leaves the setting as it is."""
+
+    database: str | None = None
+    port: int | None = None
+    listen: str | None = None
+    demo: bool = False
+    new_run: bool = False
+    overrides: tuple[str, ...] = ()
+
+
+def read_settings(folder: Folder, overrides: Iterable[str] = ()) -> FederationConfig:
+    """The settings of a federation, ``key.sub=value`` overrides last.
+
+    Raises:
+        ConfigError: no federation in the folder, or every problem of its settings in one message.
+    """
+    folder.require()
+    return load(FederationConfig, folder.settings_file, overrides)
+
+
+def parse_title(text: str) -> str:
+    """The name of a federation, as it stands in certificates and kits.
+
+    Raises:
+        ValueError: not 1 to 48 letters, digits, spaces, dots, underscores and hyphens.
+    """
+    if not _TITLE.fullmatch(text):
+        raise ValueError(
+            "a federation's name is 1 to 48 letters, digits, spaces and . _ - and begins and ends with one of a-z 0-9"
+        )
+    return text
+
+
+def parse_host(text: str) -> str:
+    """A DNS name in lower case, or an IP address in its shortest form.
+
+    >>> parse_host("FL.Example.org"), parse_host("[2001:db8:0::1]")
+    ('fl.example.org', '2001:db8::1')
+
+    Raises:
+        ValueError: neither, or an address that nobody can connect to.
+    """
+    try:
+        address = ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        labels = text.lower().split(".")
+        if len(text) <= 253 and all(_LABEL.fullmatch(label) for label in labels) and not labels[-1].isdigit():
+            return text.lower()
+        raise ValueError(
+            "write a DNS name such as fl.example.org (xn--... for other letters) or an IP address, without a port"
+        ) from None
+    if address.is_unspecified or address.is_multicast or "%" in text:
+        raise ValueError("nobody can connect to this address: write the one by which hospitals reach the server")
+    return str(address)
+
+
+def server_address(host: str, port: int) -> str:
+    """As kits and people write it.
+
+    >>> server_address("2001:db8::1", 8443)
+    '[2001:db8::1]:8443'
+    """
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

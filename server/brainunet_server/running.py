@@ -1,0 +1,149 @@
+"""Which run a federation is in: begun once, gone on with after every restart until it is complete or a new one is asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import AwareDatetime, Field, ValidationError
+
+from brainunet.config import ModelConfig, PreprocessConfig, Settings, StrategyConfig, TrainConfig, ValidationConfig, sha256_of
+from brainunet.errors import ConfigError
+from brainunet.files import writing_aside
+from brainunet.modelfile import ModelCard
+from brainunet_server.admission import AdmissionConfig
+from brainunet_server.federation import FederationConfig, Folder
+from brainunet_server.rounds import Plan
+from brainunet_server.store.rows import Run
+
+
+class RunSettings(Settings):
+    """What makes a run the run it is; what concerns this server alone (address, patience, database) may change."""
+
+    model: ModelConfig
+    preprocess: PreprocessConfig
+    train: TrainConfig
+    validation: ValidationConfig
+    strategy: StrategyConfig
+    admission: AdmissionConfig
+    rounds: int
+    seed: int
+
+
+class RunFile(Settings):
+    """``run.json``: the run in progress."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    began_at: AwareDatetime
+    start_sha256: str
+    settings: RunSettings
+
+
+def settings_of_run(config: FederationConfig, card: ModelCard) -> RunSettings:
+    return RunSettings(
+        model=card.model,
+        preprocess=card.preprocess,
+        train=config.train,
+        validation=config.validation,
+        strategy=config.strategy,
+        admission=config.admission,
+        rounds=config.rounds.count,
+        seed=config.seed,
+    )
+
+
+def take_up_run(folder: Folder, config: FederationConfig, card: ModelCard, *, new_run: bool) -> RunFile:
+    """The run in progress, or a new one where there is none or ``new_run`` asks for it.
+
+    Raises:
+        ConfigError: the settings or the start model are not those with which the run in progress was begun.
+    """
+    wanted = settings_of_run(config, card)
+    before = _read(folder)
+    if before is not None and not new_run:
+        _require_unchanged(folder, before, wanted, card)
+        return before
+    now = datetime.now(UTC).replace(microsecond=0)
+    name = re.sub(r"[^a-z0-9]+", "-", config.name.lower()).strip("-")[:32]
+    run = RunFile(id=f"{name}-{now:%Y%m%d-%H%M%S}", began_at=now, start_sha256=card.weights_sha256, settings=wanted)
+    with writing_aside(folder.run_file) as aside:
+        aside.write_text(run.model_dump_json(indent=1), encoding="utf-8")
+    return run
+
+
+def run_row(run: RunFile) -> Run:
+    """The run as the store knows it."""
+    settings = run.settings
+    return Run(
+        id=run.id,
+        kind="federation",
+        strategy=settings.strategy.name,
+        preset=settings.model.preset,
+        norm=settings.model.norm,
+        rounds=settings.rounds,
+        seed=settings.seed,
+        config=settings.model_dump_json(),
+        config_sha256=sha256_of(settings),
+        started_at=run.began_at,
+    )
+
+
+def plan_of(run: RunFile, config: FederationConfig) -> Plan:
+    settings = run.settings
+    return Plan(
+        run=run.id,
+        rounds=settings.rounds,
+        min_sites=config.rounds.min_sites,
+        seed=settings.seed,
+        model=settings.model,
+        preprocess=settings.preprocess,
+        train=settings.train,
+        validation=settings.validation,
+        deadline_s=config.rounds.deadline_s,
+        max_site_share=settings.strategy.max_site_share,
+        local=settings.strategy.local,
+        admission=settings.admission,
+        durable=True,
+    )
+
+
+def _read(folder: Folder) -> RunFile | None:
+    try:
+        return RunFile.model_validate_json(folder.run_file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError):
+        raise ConfigError(
+            folder.run_file,
+            found="it can't be read, or is of another version",
+            expected="the run in progress",
+            remedy="restore it from your backup, or begin a new run: flower-server run DIR --new-run (after removing it)",
+        ) from None
+
+
+def _require_unchanged(folder: Folder, before: RunFile, wanted: RunSettings, card: ModelCard) -> None:
+    changed = [
+        f"{key} was {old}, now {new}"
+        for (key, old), (_, new) in zip(_flat(before.settings), _flat(wanted), strict=True)
+        if old != new
+    ]
+    if before.start_sha256 != card.weights_sha256:
+        changed.append("the start model is another one")
+    if changed:
+        raise ConfigError(
+            folder.settings_file,
+            found=f"other settings than those the run {before.id} was begun with: {'; '.join(changed)}",
+            expected="the same until it is complete",
+            remedy="put them back, or begin a new run: flower-server run DIR --new-run",
+        )
+
+
+def _flat(settings: RunSettings) -> list[tuple[str, str]]:
+    def walk(prefix: str, value: Any) -> list[tuple[str, str]]:
+        if isinstance(value, dict):
+            return [pair for key, inner in value.items() for pair in walk(f"{prefix}.{key}" if prefix else key, inner)]
+        return [(prefix, json.dumps(value))]
+
+    return walk("", settings.model_dump(mode="json"))

@@ -1,0 +1,167 @@
+"""What the commands show of a federation: the same facts as JSON, and as text and tables for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from rich.table import Table
+from rich.text import Text
+
+from brainunet.certificates import days_left, read_certificate
+from brainunet.chain import Entry
+from brainunet_server.federation import Folder
+from brainunet_server.roster import Roster
+from brainunet_server.status import SiteState, Status
+
+_UNITS: Final = (("day", 86_400), ("h", 3600), ("min", 60))
+
+
+def site_rows(roster: Roster, states: Iterable[SiteState], now: datetime | None = None) -> list[dict[str, Any]]:
+    """A row for each enrolled site, by name; ``states`` are those of a server that runs, none if none does."""
+    live = {site.name: site for site in states}
+    return [
+        {
+            "name": name,
+            "enrolled_at": line.enrolled_at.isoformat(),
+            "days_left": days_left(read_certificate(line.certificate), now),
+            "revoked_at": line.revoked_at.isoformat() if line.revoked_at else None,
+            "reason": line.reason,
+            "public_key_id": line.public_key_id,
+            "state": live[name].state if name in live else None,
+            "last_seen": _iso(live[name].last_seen if name in live else None),
+        }
+        for name, line in sorted(roster.sites.items())
+    ]
+
+
+def site_table(rows: Sequence[dict[str, Any]], *, live: bool) -> Table:
+    """The rows of :func:`site_rows`; with ``live``, what the running server sees of them."""
+    columns = ["site", "enrolled", "certificate", "revoked", *(["state", "last seen"] if live else [])]
+    return _table(
+        columns,
+        (
+            [
+                row["name"],
+                row["enrolled_at"][:10],
+                f"{row['days_left']} days left" if row["days_left"] >= 0 else f"ended {-row['days_left']} days ago",
+                f"{row['revoked_at'][:10]}: {row['reason']}" if row["revoked_at"] else "",
+                *([row["state"] or "", (row["last_seen"] or "")[:16].replace("T", " ")] if live else []),
+            ]
+            for row in rows
+        ),
+    )
+
+
+def status_lines(folder: Folder, status: Status | None, pid: str | None, now: datetime | None = None) -> list[str]:
+    """How a federation stands, in sentences; ``pid`` is that of the server that runs now, None if none does."""
+    now = now or datetime.now(UTC)
+    if status is None:
+        return [f"process {pid} serves {folder.path}; it has said nothing yet" if pid else f"no server runs for {folder.path}"]
+    heard = f"{status.updated_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, {ago(status.updated_at, now)}"
+    of_rounds = f"run {status.run}, round {status.round} of {status.rounds}" if status.run else "no run yet"
+    if pid is None:
+        last = f"no server runs for {folder.path}; it was last heard of on {heard}"
+        return [shown(line) for line in (last, f"then: {of_rounds}: {status.state}: {status.message}")]
+    lines = [f"{of_rounds}: {status.state}", status.message]
+    if pid != str(status.pid):
+        lines = [f"process {pid} is starting; this was said by an earlier one:", *lines]
+    if status.deadline_at is not None:
+        until = f"{status.deadline_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        left = (status.deadline_at - now).total_seconds()
+        lines.append(f"replies until {until}, {f'in {duration(left)}' if left > 0 else f'{duration(-left)} ago'}")
+    lines.append(f"at {status.address}, process {status.pid}, last heard of on {heard}; a round takes {status.min_sites} sites")
+    return [shown(line) for line in lines]
+
+
+def status_table(status: Status, now: datetime | None = None) -> Table:
+    """A row for each site of a running server."""
+    now = now or datetime.now(UTC)
+    return _table(
+        ["site", "state", "last seen", "last outcome", "client"],
+        (
+            [
+                site.name,
+                site.state,
+                ago(site.last_seen, now) if site.last_seen else "",
+                site.last_outcome or "",
+                site.client_version or "",
+            ]
+            for site in status.sites
+        ),
+    )
+
+
+def entry_line(entry: Entry) -> str:
+    """One line of the audit trail.
+
+    >>> at = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    >>> entry_line(Entry(7, at, "site-revoked", {"site": "north", "reason": "left us"}, "0" * 64, "f" * 64))
+    '    7  2026-03-01 12:00:00  site-revoked  site=north reason="left us"'
+    """
+    facts = " ".join(f"{key}={_value(value)}" for key, value in entry.data.items())
+    return shown(f"{entry.number:5d}  {entry.at:%Y-%m-%d %H:%M:%S}  {entry.kind}  {facts}".rstrip())
+
+
+def entry_facts(entry: Entry) -> dict[str, Any]:
+    """One entry as the file holds it."""
+    return {
+        "n": entry.number,
+        "at": entry.at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "kind": entry.kind,
+        "data": dict(entry.data),
+        "prev": entry.previous,
+        "hash": entry.digest,
+    }
+
+
+def duration(seconds: float) -> str:
+    """Its two largest units.
+
+    >>> duration(7), duration(3725), duration(200_000)
+    ('7 s', '1 h 2 min', '2 days 7 h')
+    """
+    left, parts = int(seconds), []
+    for unit, size in _UNITS:
+        number, left = divmod(left, size)
+        if number:
+            parts.append(f"{number} {unit}{'s' if unit == 'day' and number > 1 else ''}")
+    return " ".join(parts[:2]) or f"{left} s"
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """How long before ``now``; a clock may have been set back meanwhile.
+
+    >>> ago(datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 2, tzinfo=UTC))
+    '1 day ago'
+    """
+    seconds = (now - moment).total_seconds()
+    return f"{duration(seconds)} ago" if seconds >= 0 else "in the future: a clock was changed"
+
+
+def shown(text: str) -> str:
+    """Text of others as a terminal may print it: characters that could steer the terminal become question marks.
+
+    >>> shown("north" + chr(27) + "[2J")
+    'north?[2J'
+    """
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str) and value and " " not in value:
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(Text(shown(cell)) for cell in row))  # as Text, so that nothing in it is read as markup
+    return table
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None

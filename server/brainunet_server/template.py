@@ -1,0 +1,82 @@
+"""The ``federation.toml`` that a new federation begins with."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+
+def settings_text(name: str, host: str, port: int) -> str:
+    """The file's text. A line that begins with ``# key =`` shows a default, so that taking the mark away changes nothing."""
+    text = _TEMPLATE
+    for key, value in {"NAME": name, "HOST": host, "PORT": port}.items():
+        text = text.replace(f"@{key}@", json.dumps(value))
+    return text
+
+
+_TEMPLATE: Final = """\
+# The federation's settings, read when `flower-server run` starts. A line such as "# seed = 0" shows the value that holds
+# without it: take the "# " away to change it. The network and its preprocessing are those of the start model.
+
+name = @NAME@
+host = @HOST@  # by which the hospitals reach this server; stands in its certificate and in their kits
+port = @PORT@
+# listen = "0.0.0.0"  # address of this machine to listen on; "0.0.0.0" is all of them
+# database = ""  # path or URL of the store; empty is store.sqlite in this folder; keep a password out of here: --database
+# seed = 0
+
+[rounds]
+# count = 30  # rounds of training
+# min_sites = 2  # fewer connected sites, or fewer usable replies, make no round
+# gather_s = 60  # seconds to wait for more sites once min_sites are connected
+# deadline_s = 43200  # seconds that a round waits for replies
+# silence_s = 1800  # seconds without a sign of life after which a round no longer waits for a site
+# retry_s = 60  # seconds before a round that could not be done is tried again
+
+[train]
+# steps = 20  # optimizer steps of a site in each round, the same for every site
+# batch_size = 2
+# patch = [64, 64, 64]  # voxels, multiples of 8
+# foreground_probability = 0.67  # share of patches that are centred on tumour
+# optimizer = "adamw"  # or "adam"
+# learning_rate = 1e-3
+# weight_decay = 1e-4
+# schedule = "constant"  # or "cosine"
+# warmup_steps = 0
+# gradient_clip = 1.0
+# precision = "auto"  # or "fp32", "bf16"
+
+[train.loss]
+# name = "tversky+cross_entropy"
+# alpha = 0.3  # price of a false positive
+# beta = 0.7  # price of a false negative
+# smooth_voxels = 1.0
+# cross_entropy_share = 0.5
+
+[train.augment]
+# flip_probability = 0.5
+# scale_probability = 0.3
+# scale_range = [0.85, 1.15]
+# gamma_probability = 0.3
+# log_gamma_range = [-0.3, 0.3]
+
+[validation]
+# window = [96, 96, 96]  # voxels; a site scores its cases in windows of this size
+# min_cases = 3  # with fewer validation cases a site tells no figures; its own settings may ask for more
+
+[strategy]
+# name = "fedavg"
+# proximal_mu = 0.01  # fedprox: pull towards the global weights
+# momentum = 0.9  # fedavgm, fedadam, fedyogi
+# second_momentum = 0.99  # fedadam, fedyogi
+# adaptivity = 1e-3  # fedadam, fedyogi
+# trimmed_share = 0.2  # fedtrimmedavg: cut off at each end
+# malicious_sites = 0  # multikrum: how many sites may be hostile
+# max_site_share = 1.0  # no site weighs more than this share of a mean
+# local = "none"  # "norm" leaves each site its own normalisation
+
+[admission]
+# norm_factor = 10.0  # an update so many times larger than the sites' median is refused
+# model_factor = 10.0  # so is one that is so many times longer than the model it starts from
+# max_cases = 100000  # a site that says it has more is refused
+"""

@@ -1,0 +1,350 @@
+"""A key made once, a request that says no more than it must, a kit that is believed only when everything fits."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from brainunet import chain
+from brainunet.certificates import make_request as certified_request
+from brainunet.certificates import new_site_key, public_key_id, read_request, read_site_key
+from brainunet.errors import BrainUNetError, ChainBroken, ConfigError, UsageError
+from brainunet.kit import Kit
+from brainunet_client.enrolment import install_kit, load_identity, make_request, requested_server
+from brainunet_client.home import Home, open_home
+from brainunet_client.site_settings import SiteSettings, read_site_settings
+from tests.support.coordinator import SERVER, Coordinator, coordinator
+from tests.support.rights import largest_file
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return open_home(tmp_path / "home")
+
+
+def yes(kit: Kit, fingerprint: str) -> bool:
+    return True
+
+
+def no(kit: Kit, fingerprint: str) -> bool:
+    return False
+
+
+def never(kit: Kit, fingerprint: str) -> bool:
+    raise AssertionError("nobody should be asked about a bad kit")
+
+
+def sent_kit(home: Home, by: Coordinator | None = None, **changes: Any) -> Path:
+    """A kit for the request of this home, as a file that came by mail."""
+    assert home.request is not None
+    path = home.path.parent / "lagos.kit"
+    path.write_bytes((by or coordinator()).kit(home.request.read_bytes(), **changes))
+    return path
+
+
+def enrolled(home: Home) -> Home:
+    make_request(home, "lagos", SERVER)
+    return home
+
+
+def joined(home: Home) -> Home:
+    install_kit(enrolled(home), sent_kit(home), yes)
+    return home
+
+
+def kinds(home: Home) -> list[str]:
+    return [entry.kind for entry in chain.entries(home.ledger)]
+
+
+def files(home: Home) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in home.path.iterdir() if path.is_file()}
+
+
+def test_a_request_holds_the_name_and_the_key_of_this_home(home: Home) -> None:
+    request = make_request(home, "lagos", SERVER)
+
+    read = read_request(home.request_of("lagos").read_bytes())
+    assert (read.name, read.fingerprint) == ("lagos", request.fingerprint)
+    assert public_key_id(read.public_key) == public_key_id(read_site_key(home.key).public_key())
+    assert home.request == home.request_of("lagos")
+
+
+def test_everything_made_is_for_its_owner_alone(home: Home) -> None:
+    joined(home)
+
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in home.path.iterdir() if path.is_file()}
+    assert set(modes) == {"site.key", "lagos.request", "site.toml", "excluded-cases.txt", "ledger.jsonl", "kit.json"}
+    assert set(modes.values()) == {0o600}
+
+
+def test_enrolling_writes_settings_to_fill_in_and_leaves_those_that_are_there(home: Home) -> None:
+    enrolled(home)
+    assert read_site_settings(home) == SiteSettings()
+
+    home.settings.write_text("min_cases = 9")
+    home.consent.write_text("jane\n")
+    enrolled(home)
+    assert (home.settings.read_text(), home.consent.read_text()) == ("min_cases = 9", "jane\n")
+
+
+def test_a_second_call_gives_the_same_request_and_a_line_in_the_ledger_only_for_another_server(home: Home) -> None:
+    first = make_request(home, "lagos", SERVER)
+    before = files(home)
+
+    second = make_request(home, "lagos", SERVER)
+    assert (second.pem, files(home)) == (first.pem, before)
+    assert kinds(home) == ["request-made"]
+
+    assert make_request(home, "lagos", "fl.example.org:9443").pem == first.pem
+    assert kinds(home) == ["request-made"] * 2
+    assert requested_server(home) == "fl.example.org:9443"
+
+
+def test_another_name_is_refused_and_nothing_changes(home: Home) -> None:
+    before = files(enrolled(home))
+
+    with pytest.raises(UsageError, match=r"--enrol: the name accra, while .* of lagos, but expected lagos.*--new-key"):
+        make_request(home, "accra", SERVER)
+
+    assert files(home) == before
+
+
+def test_a_new_key_sets_the_old_one_and_its_request_aside_and_loses_neither(home: Home) -> None:
+    before = files(enrolled(home))
+
+    request = make_request(home, "accra", SERVER, new_key=True)
+
+    after = files(home)
+    assert request.name == "accra"
+    assert home.request == home.request_of("accra")
+    assert after["site.key"] != before["site.key"]
+    for name in ("site.key", "lagos.request"):
+        (aside,) = [content for other, content in after.items() if other.startswith(f"{name}.old-")]
+        assert aside == before[name]
+    assert next(e.data["new_key"] for e in chain.entries(home.ledger) if e.number == 2)
+    make_request(home, "accra", SERVER, new_key=True)
+    assert len(list(home.path.glob("site.key.old-*"))) == 2
+
+
+def test_a_new_key_where_there_is_none_is_simply_a_key(home: Home) -> None:
+    assert make_request(home, "lagos", SERVER, new_key=True).name == "lagos"
+
+
+@pytest.mark.parametrize("name", ["", "no spaces", "../etc", "-x", "x" * 41, "Jos\u00e9", "a\n"])
+def test_a_name_that_can_not_be_is_refused_before_anything_is_made(home: Home, name: str) -> None:
+    with pytest.raises(ConfigError, match="name of the site"):
+        make_request(home, name, SERVER)
+
+    assert files(home) == {}
+
+
+@pytest.mark.parametrize("server", ["", "example.org", "example.org:0", "https://example.org:8443", "a b:8443", "h:99999"])
+def test_a_server_that_is_no_address_is_refused_before_anything_is_made(home: Home, server: str) -> None:
+    with pytest.raises(UsageError, match=r"--server: .*host:port"):
+        make_request(home, "lagos", server)
+
+    assert files(home) == {}
+
+
+@pytest.mark.parametrize("harm", ["gone", "cut short", "of another key"])
+def test_a_request_that_does_not_belong_to_the_key_is_made_again_with_the_same_key(home: Home, harm: str) -> None:
+    key = files(enrolled(home))["site.key"]
+    path = home.request_of("lagos")
+    if harm == "gone":
+        path.unlink()
+    else:
+        other = certified_request(new_site_key(), "lagos")
+        path.write_bytes(path.read_bytes()[:100] if harm == "cut short" else other)
+
+    request = make_request(home, "lagos", SERVER)
+
+    assert home.key.read_bytes() == key
+    assert public_key_id(request.public_key) == public_key_id(read_site_key(home.key).public_key())
+    assert read_request(path.read_bytes()).fingerprint == request.fingerprint
+    assert len(list(home.path.glob("*.old-*"))) == (harm != "gone")
+
+
+def test_cut_off_between_setting_a_key_aside_and_making_one_it_goes_on(home: Home) -> None:
+    enrolled(home)
+    home.key.rename(home.path / "site.key.old-20260301-120000-abcd")
+
+    request = make_request(home, "lagos", SERVER)
+
+    assert public_key_id(request.public_key) == public_key_id(read_site_key(home.key).public_key())
+
+
+def test_a_key_that_can_not_be_read_is_never_replaced_unasked(home: Home) -> None:
+    enrolled(home)
+    home.key.write_text("damaged")
+
+    with pytest.raises(ConfigError, match=r"site.key: .*backup"):
+        make_request(home, "lagos", SERVER)
+
+    assert home.key.read_text() == "damaged"
+    assert make_request(home, "lagos", SERVER, new_key=True).name == "lagos"
+
+
+def test_a_full_disk_is_said_and_with_room_again_it_goes_on(home: Home) -> None:
+    with largest_file(0), pytest.raises(BrainUNetError, match="Free space"):
+        make_request(home, "lagos", SERVER)
+
+    assert make_request(home, "lagos", SERVER).name == "lagos"
+
+
+def test_a_good_kit_is_kept_byte_for_byte_and_gives_this_sites_identity(home: Home) -> None:
+    path = sent_kit(enrolled(home))
+    asked = list[str]()
+
+    def confirm(kit: Kit, fingerprint: str) -> bool:
+        asked.append(f"{kit.site} {fingerprint}")
+        return True
+
+    kit = install_kit(home, path, confirm)
+
+    assert asked == [f"lagos {kit.fingerprint}"]
+    assert home.kit.read_bytes() == path.read_bytes()
+    identity = load_identity(home)
+    assert identity.kit == kit
+    assert public_key_id(identity.private_key.public_key()) == public_key_id(read_site_key(home.key).public_key())
+    assert kinds(home) == ["request-made", "kit-installed"]
+
+
+def test_a_kit_that_is_not_confirmed_is_not_installed(home: Home) -> None:
+    path = sent_kit(enrolled(home))
+
+    with pytest.raises(ConfigError, match=r"lagos.kit: a fingerprint that the coordinator did not confirm"):
+        install_kit(home, path, no)
+
+    assert not home.kit.exists()
+    assert kinds(home) == ["request-made"]
+
+
+def test_a_kit_before_a_request_is_told_the_two_steps(home: Home, tmp_path: Path) -> None:
+    other = enrolled(open_home(tmp_path / "other"))
+
+    with pytest.raises(ConfigError, match=r"no key.*1\. brainunet-client --enrol NAME.*2\. brainunet-client --kit KIT"):
+        install_kit(home, sent_kit(other), never)
+
+
+def test_the_kit_of_another_site_is_refused(home: Home, tmp_path: Path) -> None:
+    enrolled(home)
+    other = open_home(tmp_path / "other")
+    make_request(other, "accra", SERVER)
+
+    with pytest.raises(ConfigError, match=r"kit for accra that was made for another key"):
+        install_kit(home, sent_kit(other), never)
+
+
+def test_the_kit_for_an_earlier_key_is_refused(home: Home) -> None:
+    path = sent_kit(enrolled(home))
+    make_request(home, "lagos", SERVER, new_key=True)
+
+    with pytest.raises(ConfigError, match="made for another key"):
+        install_kit(home, path, never)
+
+
+@pytest.mark.parametrize("harm", ["cut short", "a letter changed", "expired", "gone", "the request"])
+def test_a_kit_that_is_not_good_is_refused_and_nobody_is_asked(home: Home, harm: str) -> None:
+    path = sent_kit(enrolled(home), valid=timedelta(days=-1 if harm == "expired" else 1))
+    content = path.read_bytes()
+    if harm == "cut short":
+        path.write_bytes(content[: len(content) // 2])
+    elif harm == "a letter changed":
+        path.write_bytes(content.replace(b"fl.example.org", b"fl.evil-ex.org"))
+    elif harm == "gone":
+        path.unlink()
+    elif harm == "the request":
+        path.write_bytes(home.request_of("lagos").read_bytes())
+
+    with pytest.raises(ConfigError, match="kit"):
+        install_kit(home, path, never)
+
+    assert not home.kit.exists()
+
+
+@pytest.mark.parametrize("installed", [timedelta(days=30), timedelta(days=-30)])
+def test_a_kit_is_renewed_by_its_own_federation_also_after_it_has_expired(home: Home, installed: timedelta) -> None:
+    enrolled(home)
+    home.kit.write_bytes(sent_kit(home, valid=installed).read_bytes())
+
+    kit = install_kit(home, sent_kit(home, valid=timedelta(days=60), server="new.example.org:443"), yes)
+
+    assert load_identity(home).kit.server == kit.server == "new.example.org:443"
+    assert not list(chain.entries(home.ledger))[-1].data["replaces"]
+
+
+def test_the_kit_of_another_federation_is_refused_even_under_the_same_name_unless_it_is_to_replace(home: Home) -> None:
+    joined(home)
+    before = home.kit.read_bytes()
+    stranger = Coordinator("glioma")
+
+    with pytest.raises(ConfigError, match=r"federation glioma with other keys.*add --replace"):
+        install_kit(home, sent_kit(home, stranger), never)
+    assert home.kit.read_bytes() == before
+
+    assert install_kit(home, sent_kit(home, stranger), yes, replace=True) == load_identity(home).kit
+    assert list(chain.entries(home.ledger))[-1].data["replaces"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"federation": 3}', b"\xff", b"null"])
+def test_next_to_a_damaged_kit_another_is_only_installed_to_replace_it(home: Home, content: bytes) -> None:
+    joined(home)
+    home.kit.write_bytes(content)
+
+    with pytest.raises(ConfigError, match=r"kit\.json"):
+        load_identity(home)
+    with pytest.raises(ConfigError, match=r"kit.json: .*nobody knows which federation.*--replace"):
+        install_kit(home, sent_kit(home), never)
+    install_kit(home, sent_kit(home), yes, replace=True)
+
+    assert load_identity(home).kit.site == "lagos"
+
+
+def test_the_ledger_is_written_before_the_kit_is_there(home: Home) -> None:
+    path = sent_kit(enrolled(home))
+    home.ledger.write_text("damaged\n{}\n")
+
+    with pytest.raises(ChainBroken):
+        install_kit(home, path, yes)
+
+    assert not home.kit.exists()
+
+
+def test_without_a_key_an_identity_is_refused_with_the_two_steps(home: Home) -> None:
+    with pytest.raises(ConfigError, match=r"no key, .*1\. .*--enrol.*2\. .*--kit"):
+        load_identity(home)
+
+
+def test_without_a_kit_an_identity_is_refused_with_the_file_to_send(home: Home) -> None:
+    with pytest.raises(ConfigError, match=r"no kit, .*Send lagos.request to the coordinator; then brainunet-client --kit"):
+        load_identity(enrolled(home))
+
+
+def test_an_expired_kit_gives_no_identity(home: Home) -> None:
+    enrolled(home)
+    home.kit.write_bytes(sent_kit(home, valid=timedelta(hours=-1)).read_bytes())
+
+    with pytest.raises(ConfigError, match=r"kit.json: .*has expired.*ask the coordinator for a new kit"):
+        load_identity(home)
+
+
+def test_after_a_new_key_the_old_kit_gives_no_identity(home: Home) -> None:
+    joined(home)
+    make_request(home, "lagos", SERVER, new_key=True)
+
+    with pytest.raises(ConfigError, match="made for another key"):
+        load_identity(home)
+
+
+def test_the_ledger_names_no_path_of_this_machine(home: Home) -> None:
+    joined(home)
+
+    text = home.ledger.read_text()
+    assert str(home.path.parent) not in text
+    assert os.sep not in json.dumps([json.loads(line)["data"] for line in text.splitlines()])
