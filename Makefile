@@ -14,19 +14,25 @@ READY := .venv/.ready
 PYTEST := $(BIN)/pytest $(if $(WORKERS),-n $(WORKERS)) $(PYTEST_OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test lint clean
+.PHONY: help demo federation check test test-faults lint clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY) ## a small federation on made-up cases, results in out/demo
 	$(BIN)/brainunet-simulate $(DEMO_OPTIONS) --out out/demo
 
-check: lint ## format, lint, types, import contracts, fast tests (about a minute)
-	$(PYTEST) -m "not slow"
+federation: $(READY) ## a coordinator and two hospitals as real processes on this machine, with TLS and keys, in out/federation
+	deploy/federation-on-loopback.sh out/federation
 
-test: lint ## everything: what check runs, and the slow tests
-	$(PYTEST)
+check: lint ## format, lint, types, import contracts, fast tests (about a minute)
+	$(PYTEST) -m "not slow and not faults"
+
+test: lint ## everything but the long fault runs: what check runs, and the slow tests
+	$(PYTEST) -m "not faults"
+
+test-faults: $(READY) ## long runs of a real federation with cut links, killed processes, full disks (at most half an hour)
+	$(BIN)/pytest $(PYTEST_OPTIONS) -m faults
 
 lint: $(READY)
 	$(BIN)/ruff format --check
@@ -34,8 +40,8 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-clean: ## remove caches, builds and out/demo (.venv stays; rm -rf .venv to start afresh)
-	rm -rf out/demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+clean: ## remove caches, builds, out/demo and out/federation (.venv stays; rm -rf .venv to start afresh)
+	rm -rf out/demo out/federation build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, so that a set-up that failed is tried again.

@@ -1,6 +1,6 @@
 """What the federation itself costs: rounds of ten sites that do no training, in-process grid against Flower's Ray engine.
 
-    python benchmarks/federation_overhead.py [--sites 10] [--rounds 3] [--preset brainunet]
+    python -m benchmarks.federation_overhead [--sites 10] [--rounds 3] [--preset brainunet]
 
 The same ServerApp and ClientApp objects run on both; each engine has a process of its own. Printed: seconds per round (the
 first round left out, which starts the engine), and the most memory held by the process and its descendants (PSS, sampled).
@@ -14,14 +14,13 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-SAMPLE_S = 0.25
+from benchmarks.processes import watching
 
 
 def run_engine(engine: str, sites: int, rounds: int, preset: str) -> None:
@@ -87,46 +86,12 @@ def measured(command: Sequence[str]) -> tuple[dict[str, list[float]], float, flo
     """What a command printed as its last JSON line, its wall seconds, and the most PSS of all its processes in MB."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
-    most = 0.0
-    done = threading.Event()
-
-    def sample() -> None:
-        nonlocal most
-        while not done.wait(SAMPLE_S):
-            most = max(most, sum(pss_mb(pid) for pid in descendants(process.pid)))
-
-    sampler = threading.Thread(target=sample)
-    sampler.start()
-    output, _ = process.communicate()
-    done.set()
-    sampler.join()
+    with watching(process.pid) as peak:
+        output, _ = process.communicate()
     lines = [line for line in output.splitlines() if line.startswith("{")]
     if process.returncode or not lines:
         sys.exit(f"{' '.join(command)} failed with {process.returncode}")
-    return json.loads(lines[-1]), time.perf_counter() - started, most
-
-
-def descendants(root: int) -> set[int]:
-    """The processes below ``root``, by parent or, for Ray's daemons that change it, by session."""
-    parents, sessions = {}, {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        parents[int(folder.name)], sessions[int(folder.name)] = int(fields[1]), int(fields[3])
-    found = {root}
-    while more := {pid for pid, parent in parents.items() if parent in found or sessions[pid] in found} - found:
-        found |= more
-    return found
-
-
-def pss_mb(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
+    return json.loads(lines[-1]), time.perf_counter() - started, peak.mb
 
 
 def main() -> None:
@@ -143,7 +108,7 @@ def main() -> None:
     memory: dict[str, float] = {}
     report: Callable[[str], None] = lambda text: print(text, flush=True)  # noqa: E731
     for engine in ("local", "ray"):
-        command = [sys.executable, __file__, "--engine", engine]
+        command = [sys.executable, "-m", "benchmarks.federation_overhead", "--engine", engine]
         command += ["--sites", str(asked.sites), "--rounds", str(asked.rounds), "--preset", asked.preset]
         facts, wall, memory[engine] = measured(command)
         per_round[engine] = float(np.median(facts["rounds_s"][1:] or facts["rounds_s"]))

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -83,10 +83,22 @@ class Weights:
         return dict(zip(self.names, self.arrays, strict=True))
 
     def flat(self) -> FloatArray:
-        """All values in order as one (N,) array; a copy."""
+        """All values in order as one (N,) array, not to be written to: a copy, or the array that these are the parts of."""
         if not self.arrays:
             return np.zeros(0, np.float32)
+        whole = self.arrays[0].base
+        if isinstance(whole, np.ndarray) and whole.ndim == 1 and self._are_parts_of(whole):
+            return whole
         return np.concatenate([array.ravel() for array in self.arrays])
+
+    def _are_parts_of(self, whole: npt.NDArray[Any]) -> bool:
+        """Whether the arrays lie in ``whole`` one after the other, from its first value to its last."""
+        place = whole.ctypes.data
+        for array in self.arrays:
+            if array.base is not whole or array.ctypes.data != place or not array.flags.c_contiguous:
+                return False
+            place += array.nbytes
+        return whole.dtype == np.float32 and place == whole.ctypes.data + whole.nbytes
 
     def plus(self, other: Weights) -> Weights:
         self._require_layout_of(other)

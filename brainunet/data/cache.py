@@ -1,7 +1,8 @@
 """Prepared cases on disk, memory-mapped: the second reading of a case costs a hash instead of a decompression.
 
 An entry is keyed by the bytes of its files and by the settings, so an edited file or a changed percentile never meets a stale
-entry. It is written under another name and renamed when whole: a crash leaves no entry rather than half of one.
+entry. It is written under another name and renamed when whole: a crash leaves no entry rather than half of one. Each says
+whose it is, so that the copies of a case that may no longer be used can be found.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,8 +52,24 @@ class CaseCache:
             except (OSError, ValueError, LookupError, TypeError):
                 log.warning("%s: its cached copy is damaged and is made again", case.case_id)
                 shutil.rmtree(entry, ignore_errors=True)
-        _write(entry, prepare(case, modalities, config))
+        _write(entry, case.case_id, prepare(case, modalities, config))
         return _read(entry)
+
+    def keep_only(self, case_ids: Collection[str]) -> int:
+        """Remove every copy that is not of one of these cases, or can't be told of whom it is; gives how many went.
+
+        What can't be removed is named in the log, to be tried again the next time.
+        """
+        gone = 0
+        for entry in sorted(self.folder.glob("??/*")):  # those that were never finished too: they hold images
+            if _case_of(entry) in case_ids:
+                continue
+            try:
+                shutil.rmtree(entry)
+                gone += 1
+            except OSError as error:
+                log.warning("%s: of a case that is not used, and can't be removed: %s", entry, error.strerror or error)
+        return gone
 
 
 def _key(case: Case, modalities: Sequence[Modality], config: PreprocessConfig) -> str:
@@ -71,8 +88,9 @@ def _key(case: Case, modalities: Sequence[Modality], config: PreprocessConfig) -
     return sha.hexdigest()
 
 
-def _write(entry: Path, prepared: PreparedCase) -> None:
+def _write(entry: Path, case_id: str, prepared: PreparedCase) -> None:
     facts = {
+        "case": case_id,
         "box": prepared.box,
         "affine": prepared.affine.tolist(),
         "shape": prepared.shape,
@@ -83,10 +101,11 @@ def _write(entry: Path, prepared: PreparedCase) -> None:
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", suffix=".part", dir=entry.parent))
+        # first, so that there is no image without a word of whose it is
+        (aside / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
         np.save(aside / "image.npy", prepared.image)
         if prepared.label is not None:
             np.save(aside / "label.npy", prepared.label)
-        (aside / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
         for path in aside.iterdir():
             flush(path)
         aside.rename(entry)
@@ -106,6 +125,14 @@ def _write(entry: Path, prepared: PreparedCase) -> None:
 
 def _is_there(entry: Path) -> bool:
     return os.access(entry, os.F_OK)  # False, where Path.is_dir raises, in a folder that may not be entered
+
+
+def _case_of(entry: Path) -> str | None:
+    try:
+        case_id = json.loads((entry / "facts.json").read_text(encoding="utf-8"))["case"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return case_id if isinstance(case_id, str) else None
 
 
 def _read(entry: Path) -> PreparedCase:

@@ -13,12 +13,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from brainunet.errors import BrainUNetError
+from brainunet.errors import BrainUNetError, FederationError
 from brainunet.kit import Kit
 from brainunet.records import AnyTask, EvaluateReply, Fault, FaultCode, Reply, TrainReply, TrainTask
 from brainunet.spool import read_packed, write_packed
@@ -35,6 +35,20 @@ OUTSIDE_HOURS_EXIT = 75  # of the worker: it has saved its work and goes on when
 WORKER = (sys.executable, "-m", "brainunet_client.worker")
 
 Say = Callable[[str], None]
+Run = Callable[[Sequence[str]], int]  # a command to its end, and the code it ended with
+
+
+def run_command(command: Sequence[str]) -> int:
+    return subprocess.run(command, check=False).returncode
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The time of day, seconds that no setting of the clock changes, and waiting."""
+
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    seconds: Callable[[], float] = time.monotonic
+    wait: Callable[[float], None] = time.sleep
 
 
 @dataclass(frozen=True)
@@ -45,67 +59,84 @@ class Desk:
     data: Path
     kit: Kit
     say: Say = tell
+    run: Run = run_command
+    clock: Clock = Clock()
 
     def answer(self, packed: Packed) -> Packed:
-        """The reply to a task. Whatever goes wrong becomes a fault code; the exception's text goes to the site's log."""
-        arrived = time.monotonic()
+        """The reply to a task. Whatever goes wrong becomes a fault code; the exception's text goes to the site's log.
+
+        Raises:
+            BrainUNetError: the ledger can't be continued: then nothing may leave.
+        """
+        arrived = self.clock.seconds()
         run, exchange = "unknown", 0
         try:
             task: AnyTask = unpack(packed, AnyTask)
             run, exchange = task.run, task.round
             reply_file = self._reply_file(packed)
-            kept = read_packed(reply_file)
-            if kept is None:
-                kept = self._work(task, packed, reply_file, arrived)
+            reply = _ready(reply_file)
+            if reply is None:
+                reply = self._work(task, packed, reply_file, arrived)
             else:
                 self.say(f"round {exchange}: asked again, sending the reply that is ready")
-        except Exception as error:
-            log.exception("round %s could not be done; the coordinator is told a code only", exchange)
-            if isinstance(error, BrainUNetError):
-                self.say(f"round {exchange} could not be done: {error}")
-            kept = pack(Fault(run=run, round=exchange, code=fault_code(error)))
-        self._write_down(kept)
-        return kept
+        except Exception as error:  # noqa: BLE001 # told in a code, and whole in the log
+            return self.refuse(error, run, exchange)
+        self._write_down(reply)
+        return reply
+
+    def refuse(self, error: Exception, run: str = "unknown", exchange: int = 0) -> Packed:
+        """The fault to tell instead of a reply.
+
+        Raises:
+            BrainUNetError: the ledger can't be continued: then nothing may leave.
+        """
+        log.error("round %s could not be done; the coordinator is told a code only", exchange, exc_info=error)
+        if isinstance(error, BrainUNetError):
+            self.say(f"round {exchange} could not be done: {error}")
+        fault = pack(Fault(run=run, round=exchange, code=fault_code(error)))
+        self._write_down(fault)
+        return fault
 
     def _work(self, task: AnyTask, packed: Packed, reply_file: Path, arrived: float) -> Packed:
         for other in reply_file.parent.glob(f"{self.home.reply.name}-*"):
             other.unlink()
         write_packed(self.home.received, packed)
-        settings = read_site_settings(self.home)
         while True:
-            left_s = None if task.answer_within_s is None else task.answer_within_s - (time.monotonic() - arrived)
+            left_s = self._left_s(task, arrived)
             if left_s is not None and left_s <= 0:
                 return pack(_fault(task, FaultCode.TOO_LATE))
+            # anew each time: the worker has read them since, and the two must agree on the hours
+            settings = read_site_settings(self.home)
             if isinstance(task, TrainTask) and not self._wait_for_hours(task, settings, left_s):
                 return pack(_fault(task, FaultCode.OUTSIDE_HOURS))
-            code = self._run_worker(reply_file, left_s)
+            code = self._run_worker(reply_file, self._left_s(task, arrived))
             if code != OUTSIDE_HOURS_EXIT:
                 break
         reply = read_packed(reply_file)
-        if reply is not None and reply.values is None and isinstance(task, TrainTask):
-            reply_file.unlink()  # a fault: when the task comes again, its reason may have been mended
         if reply is None:
             self.say(f"round {task.round}: the work ended without a reply (exit {code}); see {self.home.log}")
             killed = code == -signal.SIGKILL  # what the system does to a process that takes too much memory
             return pack(_fault(task, FaultCode.OUT_OF_MEMORY if killed else FaultCode.INTERNAL))
         return reply
 
+    def _left_s(self, task: AnyTask, arrived: float) -> float | None:
+        return None if task.answer_within_s is None else task.answer_within_s - (self.clock.seconds() - arrived)
+
     def _wait_for_hours(self, task: TrainTask, settings: SiteSettings, left_s: float | None) -> bool:
         """Wait until training may run; False if the coordinator will not wait for so long."""
-        wait_s = seconds_until_allowed(settings, datetime.now(UTC))
+        wait_s = seconds_until_allowed(settings, self.clock.now())
         if left_s is not None and wait_s >= left_s:
             return False
         if wait_s > 0:
             self.say(f"round {task.round}: waiting {wait_s / 3600:.1f} hours, until training may run here (hours in site.toml)")
-            time.sleep(wait_s)
+            self.clock.wait(wait_s)
         return True
 
     def _run_worker(self, reply_file: Path, left_s: float | None) -> int:
         """Do the task in a process of its own: its memory is free afterwards, and its end is not ours."""
         limit = [] if left_s is None else ["--seconds", str(max(1, int(left_s)))]
         # the worker ends by itself when this process is gone
-        command = [*WORKER, str(self.home.path), str(self.data), str(reply_file), *limit]
-        return subprocess.run(command, check=False).returncode
+        return self.run([*WORKER, str(self.home.path), str(self.data), str(reply_file), *limit])
 
     def _reply_file(self, packed: Packed) -> Path:
         sha = hashlib.sha256(packed.header.encode())
@@ -119,8 +150,7 @@ class Desk:
         Raises:
             BrainUNetError: the ledger can't be continued.
         """
-        reply: Reply = unpack(packed, TrainReply | EvaluateReply | Fault)
-        values = packed.values
+        reply, values = _reply(packed), packed.values
         settings = read_site_settings(self.home)
         record_sent(
             self.home,
@@ -138,6 +168,20 @@ class Desk:
         )
         what = reply.code.value if isinstance(reply, Fault) else f"{packed.n_bytes / 1e6:.1f} MB"
         self.say(f"round {reply.round}: sending {reply.kind.replace('_', ' ')}, {what}")
+
+
+def _ready(reply_file: Path) -> Packed | None:
+    """The reply that is kept; None for a fault, whose reason may have been mended, and for one of another version."""
+    packed = read_packed(reply_file)
+    try:
+        return None if packed is None or isinstance(_reply(packed), Fault) else packed
+    except FederationError:
+        return None
+
+
+def _reply(packed: Packed) -> Reply:
+    reply: Reply = unpack(packed, TrainReply | EvaluateReply | Fault)
+    return reply
 
 
 def _fault(task: AnyTask, code: FaultCode) -> Fault:

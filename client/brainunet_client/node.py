@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from brainunet.allocation import return_memory_at_once
+from brainunet.errors import FederationError
 from brainunet.flower_environment import prepare_flower
 from brainunet_client.answering import Desk
 from brainunet_client.enrolment import load_identity
 from brainunet_client.home import Home
 from brainunet_client.lifeline import end_with_parent
+
+if TYPE_CHECKING:
+    from flwr.app import RecordDict
 
 
 def main() -> None:
@@ -27,28 +32,35 @@ def main() -> None:
     logging.basicConfig(filename=home.log, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each of a thousand chunks
     end_with_parent()
+    return_memory_at_once()
     prepare_flower(home.work / "flower")
     identity = load_identity(home)
     desk = Desk(home, given.data, identity.kit)
 
     # after the environment is set, for Flower reads it on import
-    from flwr.app import RecordDict
-
-    from brainunet.flower_records import from_records, to_records
     from brainunet_client.flower.node import hear_flower, run_node
+
+    hear_flower(desk.say)
+    run_node(identity.kit, identity.private_key, answer_from(desk))
+
+
+def answer_from(desk: Desk) -> Callable[[RecordDict], RecordDict]:
+    """What the desk answers, between Flower's records."""
+    from brainunet.flower_records import from_records, to_records
 
     def answer(content: RecordDict) -> RecordDict:
         try:
-            return to_records(desk.answer(from_records(content)))
+            try:
+                packed = from_records(content)
+            except FederationError as error:
+                return to_records(desk.refuse(error))
+            return to_records(desk.answer(packed))
         except BaseException as error:
             # most likely the ledger can't be written: then nothing may leave, not even a fault
-            logging.getLogger(__name__).exception("no reply was sent")
             desk.say(f"nothing is sent: {error}")
-            os.kill(os.getpid(), signal.SIGTERM)
             raise
 
-    hear_flower(desk.say)
-    run_node(identity.kit, identity.private_key, answer)
+    return answer
 
 
 if __name__ == "__main__":

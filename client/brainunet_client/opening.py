@@ -21,6 +21,7 @@ from brainunet.labels import Convention
 from brainunet.records import Task
 from brainunet_client.consent import allowed, read_register
 from brainunet_client.home import Home, open_home
+from brainunet_client.ledger import record_consent
 from brainunet_client.site import Site
 
 UNNAMED: Final = "this-site"  # until the kit is there
@@ -31,23 +32,40 @@ _SIDES: TypeAdapter[dict[str, Side]] = TypeAdapter(dict[str, Side])
 log = logging.getLogger(__name__)
 
 
-def open_site(home_path: Path, data: Path, task: Task, *, convention: Convention | None = None) -> Site:
+def open_site(
+    home_path: Path, data: Path, task: Task, *, convention: Convention | None = None, in_earnest: bool = False
+) -> Site:
     """The site with the cases below ``data`` that have what the task needs and that the register does not exclude.
 
     A case keeps the side it first got, training or validation, also while it is excluded or its files are away.
+
+    Args:
+        home_path: the client's folder.
+        data: the folder of cases.
+        task: what the cases are for.
+        convention: of cases whose names don't tell it.
+        in_earnest: the task's reply may leave. A change of the register is written down in the ledger, and the prepared
+            copies of cases that are no longer used leave the cache.
 
     Raises:
         DataError: no usable case, or kept sides that can't be read.
         PrivacyError: a register of excluded cases that can't be read.
         ConfigError: a kit that is not good.
-        BrainUNetError: a home that can't be written.
+        BrainUNetError: a home that can't be written, or a ledger that can't be continued.
     """
     home = open_home(home_path)
     name = open_kit(home.kit).site if home.kit.exists() else UNNAMED
     found = find_cases(data, modalities=task.model.modalities, convention=convention)
     for problem in found.problems:
         log.warning("left out: %s", problem.reason)
-    cases, excluded = allowed(found.cases, read_register(home.consent))
+    register = read_register(home.consent)
+    cases, excluded = allowed(found.cases, register)
+    if in_earnest:
+        record_consent(home, listed=len(register), excluded=excluded)
+    if in_earnest and found.cases:  # a disk that is away for an hour must not cost every copy
+        gone = CaseCache(home.cache).keep_only({case.case_id for case in cases})
+        if gone:
+            log.info("removed %d prepared copies of cases that are no longer used", gone)
     if not cases:
         raise DataError(
             data,

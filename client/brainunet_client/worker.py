@@ -76,7 +76,7 @@ def _do(task: AnyTask, home: Home, data: Path, settings: SiteSettings, ends_at: 
     from brainunet_client.opening import open_site
     from brainunet_client.tasks import do
 
-    site = open_site(home.path, data, task)
+    site = open_site(home.path, data, task, in_earnest=True)
     tell(f"round {task.round}: {len(site.train)} cases to train on, {len(site.validation)} to score on")
     said = time.monotonic()
 

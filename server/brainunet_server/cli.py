@@ -10,6 +10,7 @@ import typer
 from brainunet.errors import BrainUNetError, FederationError, UsageError
 from brainunet.terminal import main_of
 from brainunet_server.cli_members import AsJson, Debug, Directory, Port, enrol, init, revoke, rotate, show, sites
+from brainunet_server.cli_scores import scores
 
 app = typer.Typer(
     name="flower-server",
@@ -17,7 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (init, enrol, sites, revoke, rotate):
+for command in (init, enrol, sites, revoke, rotate, scores):
     app.command()(command)
 
 STOP_PATIENCE_S = 60.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from brainunet.errors import BrainUNetError, ConfigError
+from brainunet.errors import BrainUNetError, ConfigError, FederationError
 from brainunet.metrics.summary import best_round, best_round_by_worst, mean_region_dice
 from brainunet.modelfile import ModelCard, read_model, write_model
 from brainunet.spool import read_packed, write_packed
@@ -58,7 +58,7 @@ class Keeping:
 def conduct(
     run: Run,
     plan: Plan,
-    start: tuple[Weights, ModelCard],
+    start: Callable[[], tuple[Weights, ModelCard]],
     card: ModelCard,
     keeping: Keeping,
     exchange: Exchange,
@@ -68,7 +68,7 @@ def conduct(
     """Run or resume ``run`` and keep it; afterwards the best rounds are marked by copies (see :func:`_keep_best`).
 
     Args:
-        start: the model of round 0 with its own card.
+        start: gives the model of round 0 with its own card, if the run has none yet.
         card: what the models made here say of themselves; run, round, parent and scores are filled in.
         on_round: told each exchange as soon as it is kept.
 
@@ -77,7 +77,6 @@ def conduct(
         FederationError: too few usable replies.
         BrainUNetError: disk or database.
     """
-    card = card.model_copy(update={"parent_sha256": start[0].digest})
     with StoreWriter(keeping.database) as store:
         store.start_run(run)
         try:
@@ -86,7 +85,8 @@ def conduct(
             done = _last_complete(run.id, keeping)
             if done is None:
                 done = 0
-                _keep_model(store, run.id, 0, *start, keeping)
+                _keep_model(store, run.id, 0, *start(), keeping)
+            card = card.model_copy(update={"parent_sha256": _first_digest(run.id, keeping)})
             store.rewind(run.id, done)
             weights, _ = read_model(keeping.model_file(done))
             keeping.sign(keeping.model_file(done))  # a kill between writing and signing leaves it unsigned
@@ -116,6 +116,11 @@ def _last_complete(run_id: str, keeping: Keeping) -> int | None:
     return None
 
 
+def _first_digest(run_id: str, keeping: Keeping) -> str:
+    with StoreReader(keeping.database) as reader:
+        return next(model.digest for model in reader.models(run_id) if model.round == 0)
+
+
 def _restore(strategy: Strategy, done: int, keeping: Keeping) -> None:
     """Go on from what the strategy remembered after round ``done``.
 
@@ -125,15 +130,18 @@ def _restore(strategy: Strategy, done: int, keeping: Keeping) -> None:
     if strategy.state() is None or done == 0:
         return
     kept = read_packed(keeping.strategy_file(done))
-    if kept is None or kept.values is None:
+    try:
+        if kept is None or kept.values is None:
+            raise ValueError("no file, or half of one")
+        layout = tuple((name, tuple(shape)) for name, shape in json.loads(kept.header))
+        strategy.restore(Weights.from_flat(layout, kept.values))
+    except (ValueError, TypeError, FederationError):
         raise ConfigError(
             keeping.strategy_file(done),
-            found="it is gone or damaged",
+            found="it is gone, damaged, or of another strategy",
             expected="what the strategy remembers after this round",
             remedy="begin a new run from the last model",
-        )
-    layout = tuple((name, tuple(shape)) for name, shape in json.loads(kept.header))
-    strategy.restore(Weights.from_flat(layout, kept.values))
+        ) from None
 
 
 def _keep(store: StoreWriter, run_id: str, result: RoundResult, strategy: Strategy, card: ModelCard, keeping: Keeping) -> None:
@@ -152,7 +160,8 @@ def _keep(store: StoreWriter, run_id: str, result: RoundResult, strategy: Strate
         title = f"{card.model.preset} after round {result.exchange} of run {run_id}"
         made = {"title": title, "run": run_id, "round": result.exchange, "scores": {}, "made_at": None}
         _keep_model(store, run_id, result.exchange, result.weights, card.model_copy(update=made), keeping)
-        keeping.strategy_file(result.exchange - 1).unlink(missing_ok=True)
+        # the one before stays, for should this model be found damaged the run goes back one round
+        keeping.strategy_file(result.exchange - 2).unlink(missing_ok=True)
 
 
 def _put_scores_on_card(path: Path, result: RoundResult, keeping: Keeping) -> None:

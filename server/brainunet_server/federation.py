@@ -76,8 +76,8 @@ class Folder:
         return self.path / "store.sqlite"
 
     @property
-    def flower_database(self) -> Path:
-        """The folder of Flower's own database."""
+    def flower(self) -> Path:
+        """What belongs to Flower: its log, and the chunks that travel."""
         return self.path / "flower"
 
     @property

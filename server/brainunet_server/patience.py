@@ -33,7 +33,7 @@ class Patient:
         """Wait until the run is not paused and enough sites are connected; gives these.
 
         Raises:
-            KeyboardInterrupt: the server is asked to stop.
+            Stop: the server is asked to end.
         """
         self._while_paused()
         enough_since: float | None = None
@@ -65,7 +65,7 @@ class Patient:
     def rest(self, seconds: float) -> None:
         """
         Raises:
-            KeyboardInterrupt: the server is asked to stop.
+            Stop: the server is asked to end.
         """
         ends_at = time.monotonic() + seconds
         while time.monotonic() < ends_at:
@@ -82,10 +82,14 @@ class Patient:
             time.sleep(POLL_S)
 
 
+class Stop(KeyboardInterrupt):
+    """The server is asked to end, by a signal or by ``flower-server stop``: an end in order, not an error."""
+
+
 def obey(folder: Folder) -> None:
     """
     Raises:
-        KeyboardInterrupt: the server is asked to stop.
+        Stop: the server is asked to end.
     """
     if wanted(folder) == "stop":
-        raise KeyboardInterrupt
+        raise Stop

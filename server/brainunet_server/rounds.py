@@ -186,10 +186,14 @@ def _step(
         return strategy.step_from_all(
             number, weights, [(weights.plus(replies.delta(site)), share) for site, share in weighing.items()]
         )
+    return strategy.step(number, weights, weights.plus(_mean(replies, weighing)), cases=sum(cases.values()))
+
+
+def _mean(replies: Replies, weighing: Mapping[str, float]) -> Weights:
     mean = WeightedMean()
     for site, share in weighing.items():
         mean.fold(replies.delta(site), weight=share)
-    return strategy.step(number, weights, weights.plus(mean.result()), cases=sum(cases.values()))
+    return mean.result()
 
 
 def _norms(results: Mapping[str, SiteResult]) -> dict[str, float]:

@@ -55,6 +55,21 @@ def site_table(rows: Sequence[dict[str, Any]], *, live: bool) -> Table:
     )
 
 
+def score_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """The rows of ``cli_scores.score_rows``: a line for each round's model, a column for each site."""
+    sites = sorted({site for row in rows for site in row["sites"]})
+    return _table(
+        ["round", *sites, "all"],
+        ([str(row["round"]), *(_figure(row["sites"].get(site)) for site in sites), _figure(row["all"])] for row in rows),
+    )
+
+
+def _figure(said: Any) -> str:
+    if isinstance(said, dict):
+        return "none" if said["mean"] is None else f"{said['mean']:.3f} ({said['n']})"
+    return f"{said:.3f}" if isinstance(said, float) else said or ""
+
+
 def status_lines(folder: Folder, status: Status | None, pid: str | None, now: datetime | None = None) -> list[str]:
     """How a federation stands, in sentences; ``pid`` is that of the server that runs now, None if none does."""
     now = now or datetime.now(UTC)

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
+from brainunet.allocation import return_memory_at_once
 from brainunet.errors import BrainUNetError, ConfigError, UsageError
 from brainunet.flower_environment import prepare_flower
 from brainunet.modelfile import ModelCard, trained_on
 from brainunet.signing import SigningKey, read_signing_key, sign_file
-from brainunet.weights import Weights
 from brainunet_server.conduct import Keeping, conduct
 from brainunet_server.federation import FederationConfig, Folder, ServeOptions, read_settings, server_address
 from brainunet_server.membership import Membership
-from brainunet_server.patience import Patient, obey
+from brainunet_server.patience import Patient, Stop, obey
 from brainunet_server.presence import Board, Ticking, changes
 from brainunet_server.record import Record, say, sentence
 from brainunet_server.rounds import RoundResult, TooFewReplies
 from brainunet_server.running import RunFile, plan_of, run_row, take_up_run
-from brainunet_server.start_model import PURPOSE, signed_start_model
+from brainunet_server.start_model import PURPOSE, read_start_model, signed_start_model
 from brainunet_server.status import hold_lock
 from brainunet_server.store.writer import StoreWriter
 
@@ -41,20 +44,22 @@ def serve(folder: Folder, options: ServeOptions) -> None:
     Raises:
         ConfigError: no federation in the folder, settings, model or run that don't fit.
         FederationError: another server serves this folder, or the address can't be had.
-        KeyboardInterrupt: it was asked to end.
+        KeyboardInterrupt: Ctrl-C.
     """
+    return_memory_at_once()
     config = _settings(folder, options)
     key = read_signing_key(folder.signing_key)
-    start = signed_start_model(folder.start_model, key.public, demo=options.demo)
+    _, start = signed_start_model(folder.start_model, key.public, demo=options.demo)
     with hold_lock(folder), ExitStack() as stack:
-        prepare_flower(folder.flower_database)
+        prepare_flower(folder.flower)
         # after the environment is set, for Flower reads it on import
         from brainunet_server.flower.superlink import SuperLink, listening
 
-        run = take_up_run(folder, config, start[1], new_run=options.new_run)
+        _hear_flower(folder)  # after its import has set up a log of its own
+        run = take_up_run(folder, config, start, new_run=options.new_run)
         database = options.database or config.database or folder.store
         store = stack.enter_context(StoreWriter(database, wait_s=NOTICE_WAIT_S))
-        superlink = SuperLink(folder.flower_database / "superlink.sqlite", config.name)
+        superlink = SuperLink(folder.flower / "objects", config.name)
         membership = Membership(folder, superlink, config.rounds.silence_s)
         membership.follow()
         port = stack.enter_context(
@@ -63,9 +68,10 @@ def serve(folder: Folder, options: ServeOptions) -> None:
         board = Board(folder, run.id, run.settings.rounds, config.rounds.min_sites, server_address(config.host, port))
         served = _Served(folder, config, key, run, start, membership, board, store, database, Record(folder.audit, run.id))
         stack.enter_context(Ticking(served.tick, served.trouble))
-        signal.signal(signal.SIGTERM, _interrupt)
+        signal.signal(signal.SIGTERM, _stop)
         say(f"{config.name} is served at {board.address}; run {run.id}")
-        served.conduct(superlink)
+        with suppress(Stop):
+            served.conduct(superlink)
 
 
 @dataclass
@@ -76,7 +82,7 @@ class _Served:
     config: FederationConfig
     key: SigningKey
     run: RunFile
-    start: tuple[Weights, ModelCard]
+    start: ModelCard
     membership: Membership
     board: Board
     store: StoreWriter
@@ -131,16 +137,18 @@ class _Served:
             self.folder.replies,
             sign=lambda path: sign_file(path, self.key, PURPOSE),
         )
+        # read when it is needed, and not held: it is as large as any other
+        first = partial(read_start_model, self.folder.start_model)
         plan, row, card = plan_of(self.run, self.config), run_row(self.run), self._card()
         asked = strategy_from(self.config.strategy, sites=rounds.min_sites)
-        if note := asked.memory_note(self.membership.size, self.start[0].n_bytes):
+        if note := asked.memory_note(self.membership.size, self.folder.start_model.stat().st_size):
             say(note)
         while True:
             strategy = strategy_from(
                 self.config.strategy, sites=rounds.min_sites
             )  # what it remembers is read from what was kept
             try:
-                conduct(row, plan, self.start, card, keeping, exchange, strategy, on_round=self.done)
+                conduct(row, plan, first, card, keeping, exchange, strategy, on_round=self.done)
             except (ConfigError, UsageError):
                 raise
             except BrainUNetError as error:
@@ -188,7 +196,7 @@ class _Served:
 
     def _card(self) -> ModelCard:
         """What the models made here say of themselves."""
-        card = self.start[1]
+        card = self.start
         seen = trained_on(card.trained_on, on_phantoms=False)
         made = {
             "trained_on": seen,
@@ -210,5 +218,15 @@ def _settings(folder: Folder, options: ServeOptions) -> FederationConfig:
     return read_settings(folder, overrides)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _hear_flower(folder: Folder) -> None:
+    """Flower's log, which speaks of nodes and of every refused request, goes to a file and not among the rounds."""
+    folder.flower.mkdir(exist_ok=True)
+    file = RotatingFileHandler(folder.flower / "flower.log", maxBytes=5_000_000, backupCount=1, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for name in ("flwr", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers[:], logger.propagate = [file], False
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stop

@@ -136,7 +136,7 @@ def federate(
         lambda exchange: conduct(
             run,
             plan,
-            start,
+            lambda: start,
             card,
             keeping,
             exchange,

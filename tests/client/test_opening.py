@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from brainunet import chain
 from brainunet.certificates import make_request, new_site_key
 from brainunet.data.splits import hold_out
 from brainunet.errors import BrainUNetError, ConfigError, DataError, PrivacyError
 from brainunet.labels import Convention, Modality
 from brainunet.records import EvaluateTask
 from brainunet_client.home import Home, open_home
+from brainunet_client.ledger import CONSENT_CHANGED
 from brainunet_client.opening import UNNAMED, open_site
 from tests.support.cases import touch_case
 from tests.support.coordinator import DAY, coordinator
@@ -38,6 +40,20 @@ def data(tmp_path: Path) -> Path:
     for case_id in IDS:
         touch_case(tmp_path / "data", case_id, KINDS)
     return tmp_path / "data"
+
+
+def prepared(home: Home, data: Path) -> dict[str, str]:
+    """Prepared copies of all cases, as the cache finds them: entry by entry, whose it is."""
+    for number, case_id in enumerate(IDS):
+        entry = home.cache / f"{number:02}" / f"{number:064}"
+        entry.mkdir(parents=True)
+        (entry / "facts.json").write_text(json.dumps({"case": case_id}))
+        (entry / "image.npy").touch()
+    return left(home)
+
+
+def left(home: Home) -> dict[str, str]:
+    return {entry.parent.name: json.loads(entry.read_text())["case"] for entry in home.cache.rglob("facts.json")}
 
 
 def sides(home: Home) -> dict[str, str]:
@@ -154,3 +170,66 @@ def test_the_site_has_the_name_of_its_kit(home: Home, data: Path) -> None:
 def test_a_home_that_cannot_be_written_opens_nothing(data: Path) -> None:
     with open_folder() as folder, ordinary_rights(), pytest.raises(BrainUNetError):
         open_site(folder / "home", data, TASK)
+
+
+def test_a_change_of_the_register_is_written_down_once_by_the_tasks_that_count(home: Home, data: Path) -> None:
+    open_site(home.path, data, TASK, in_earnest=True)
+    assert not home.ledger.exists()
+    home.consent.write_text(f"{IDS[0]}\n{IDS[1]}\nnobody\n")
+
+    open_site(home.path, data, TASK)
+    assert not home.ledger.exists()
+    for _ in range(2):
+        open_site(home.path, data, TASK, in_earnest=True)
+
+    (entry,) = chain.entries(home.ledger)
+    assert entry.kind == CONSENT_CHANGED
+    assert (entry.data["listed"], entry.data["excluded"]) == (3, 2)
+
+
+def test_the_prepared_copies_of_an_excluded_patient_leave_at_the_next_task(home: Home, data: Path) -> None:
+    before = prepared(home, data)
+    home.consent.write_text("BraTS-SSA-00002\n")
+
+    open_site(home.path, data, TASK)
+    assert left(home) == before
+    open_site(home.path, data, TASK, in_earnest=True)
+
+    assert set(left(home).values()) == set(IDS) - {"BraTS-SSA-00002-000"}
+    assert len(list(home.cache.rglob("image.npy"))) == len(IDS) - 1
+
+
+def test_they_leave_as_well_when_the_files_of_the_patient_have_gone_too(home: Home, data: Path) -> None:
+    prepared(home, data)
+    home.consent.write_text("BraTS-SSA-00002\n")
+    for file in data.glob("BraTS-SSA-00002-*"):
+        file.unlink()
+
+    open_site(home.path, data, TASK, in_earnest=True)
+
+    assert set(left(home).values()) == set(IDS) - {"BraTS-SSA-00002-000"}
+
+
+def test_they_leave_as_well_when_no_case_remains(home: Home, data: Path) -> None:
+    prepared(home, data)
+    home.consent.write_text("\n".join(IDS))
+
+    with pytest.raises(DataError, match="10 excluded"):
+        open_site(home.path, data, TASK, in_earnest=True)
+
+    assert left(home) == {}
+    assert [entry.data["excluded"] for entry in chain.entries(home.ledger)] == [10]
+
+
+def test_a_disk_that_is_away_for_an_hour_costs_no_copy(home: Home, data: Path) -> None:
+    before = prepared(home, data)
+    data.rename(data.with_name("away"))
+    data.mkdir()
+
+    for case_id in ("", IDS[0]):  # nothing at all, and a case with a part of its files alone
+        if case_id:
+            touch_case(data, case_id, ("t1c",))
+        with pytest.raises(DataError):
+            open_site(home.path, data, TASK, in_earnest=True)
+
+    assert left(home) == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -172,11 +173,11 @@ from brainunet.data.cache import CaseCache
 from brainunet.data.cases import find_cases
 from brainunet.labels import DEFAULT_MODALITIES
 
-def kill_at_the_facts(event, arguments):
+def kill_at_the_file(event, arguments):
     if event == "open" and str(arguments[0]).endswith(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
 
-sys.addaudithook(kill_at_the_facts)
+sys.addaudithook(kill_at_the_file)
 (case,) = find_cases(Path(sys.argv[1])).cases
 CaseCache(Path(sys.argv[2])).get(case, DEFAULT_MODALITIES, PreprocessConfig())
 """
@@ -185,7 +186,7 @@ CaseCache(Path(sys.argv[2])).get(case, DEFAULT_MODALITIES, PreprocessConfig())
 def test_a_process_killed_while_it_writes_leaves_no_entry_and_the_next_one_cleans_up(cache: CaseCache, case: Case) -> None:
     data = case.images[Modality.T1C].parent
 
-    killed = subprocess.run([sys.executable, "-c", KILLED, data, cache.folder, "facts.json"], check=False)
+    killed = subprocess.run([sys.executable, "-c", KILLED, data, cache.folder, "label.npy"], check=False)
 
     assert killed.returncode == -9
     left = [path for path in cache.folder.rglob("*") if path.is_dir() and len(path.name) > 2]
@@ -232,6 +233,76 @@ def test_two_processes_that_prepare_the_same_case_at_once_both_succeed(cache: Ca
         assert process.returncode == 0, complaint
     assert len(entries(cache)) == 8
     assert list(cache.folder.rglob("*.part")) == []
+
+
+# --- what may no longer be kept ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Case:
+    write_case(tmp_path / "others", "BraTS-SSA-00003-000", images={m: head(50 + i) for i, m in enumerate(Modality)})
+    return only_case(tmp_path / "others")
+
+
+def test_every_copy_of_a_case_that_is_no_longer_among_them_goes_and_the_others_stay(
+    cache: CaseCache, case: Case, other: Case
+) -> None:
+    get(cache, case)
+    before = times(cache)
+    for config in (CONFIG, PreprocessConfig(crop_margin_voxels=0)):
+        get(cache, other, config=config)
+
+    assert cache.keep_only({case.case_id, "BraTS-SSA-00004-000"}) == 2
+    assert times(cache) == before
+    assert cache.keep_only({case.case_id}) == 0
+    assert cache.keep_only(set()) == 1
+    assert list(cache.folder.rglob("*.npy")) == []
+
+
+def test_a_cache_that_is_not_there_yet_has_nothing_to_remove(cache: CaseCache) -> None:
+    assert cache.keep_only(set()) == 0
+
+
+@pytest.mark.parametrize("damage", [name for name in DAMAGE if "facts" in name and "facts of" not in name])
+def test_a_copy_that_does_not_say_whose_it_is_goes(damage: str, cache: CaseCache, case: Case) -> None:
+    get(cache, case)
+    DAMAGE[damage](entries(cache)[0])
+
+    assert cache.keep_only({case.case_id}) == 1
+    assert list(cache.folder.rglob("*.npy")) == []
+
+
+def test_a_copy_that_was_never_finished_goes_with_the_others_of_its_case(cache: CaseCache, case: Case) -> None:
+    data = case.images[Modality.T1C].parent
+    subprocess.run([sys.executable, "-c", KILLED, data, cache.folder, "label.npy"], check=False)
+    assert len(list(cache.folder.rglob("image.npy"))) == 1
+
+    assert cache.keep_only({case.case_id}) == 0
+    assert cache.keep_only({"BraTS-SSA-00004-000"}) == 1
+    assert list(cache.folder.rglob("*.npy")) == []
+
+
+def test_of_two_cases_with_the_same_images_one_may_go(cache: CaseCache, case: Case) -> None:
+    twin = replace(case, case_id="BraTS-SSA-00003-000")
+    expected = get(cache, case)
+    get(cache, twin)
+
+    cache.keep_only({twin.case_id})
+
+    assert list(cache.folder.rglob("*.npy")) == []
+    assert_same(get(cache, twin), expected)
+    assert cache.keep_only({twin.case_id}) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a folder of another user needs root")
+def test_a_copy_that_can_not_be_removed_is_named_in_the_log(case: Case, caplog: pytest.LogCaptureFixture) -> None:
+    with open_folder() as folder:
+        cache = CaseCache(folder / "cache")
+        get(cache, case)
+        with ordinary_rights():
+            assert cache.keep_only(set()) == 0
+
+    assert "of a case that is not used, and can't be removed: Permission denied" in caplog.text
 
 
 # --- what can't be kept -----------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -27,7 +28,6 @@ from brainunet.errors import BrainUNetError, ConfigError
 from brainunet.signing import (
     PublicKey,
     SigningKey,
-    new_signing_key,
     read_signing_key,
     sign_file,
     verify_file,
@@ -36,8 +36,8 @@ from brainunet.signing import (
 from tests.support.cases import assert_helps
 from tests.support.rights import largest_file
 
-KEY = new_signing_key()
-OTHER = new_signing_key()
+# always the same two, for they stand in the names of tests
+KEY, OTHER = (SigningKey(Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32)) for number in (1, 2))
 GENUINE = KEY.sign("kit", b"content")
 
 

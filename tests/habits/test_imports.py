@@ -64,7 +64,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "nibabel": ("brainunet/data/volumes.py",),
     "opacus": ("brainunet/training/private.py",),
     "plotly": _DASHBOARD,
-    "sqlalchemy": (*_STORE, "server/brainunet_server/flower/linkstate.py"),  # where Flower's own tables are mended
+    "sqlalchemy": _STORE,
     "streamlit": _DASHBOARD,
     "torch": _TORCH_HOMES,
     "torchio": _TORCH_HOMES,

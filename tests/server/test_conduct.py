@@ -2,122 +2,39 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 
-import brainunet.files
-import brainunet.modelfile
-import brainunet_server.conduct
-import brainunet_server.rounds
-import brainunet_server.store.writer
 from brainunet.config import StrategyConfig
 from brainunet.errors import BrainUNetError, ConfigError, FederationError
 from brainunet.modelfile import ModelCard, read_model
-from brainunet.records import AnyTask, Fault, FaultCode, Reply, ScoreRow, SiteScore, TrainTask
-from brainunet.weights import Weights
-from brainunet_server.answers import Answer
 from brainunet_server.conduct import Keeping, conduct
 from brainunet_server.flower.strategies import strategy_from
 from brainunet_server.rounds import RoundResult
 from brainunet_server.store.reader import StoreReader
-from brainunet_server.store.rows import Run
-from tests.support.replies import PLAN, START, delta, evaluate_reply, train_reply
+from tests.support.replies import PLAN, START
 from tests.support.rights import largest_file
-
-RUN = Run(
-    id=PLAN.run,
-    kind="federation",
-    strategy="fedavg",
-    preset="brainunet",
-    norm="group",
-    rounds=PLAN.rounds,
-    seed=PLAN.seed,
-    config="{}",
-    config_sha256="ab" * 32,
-    started_at=datetime(2026, 3, 1, 12, 0, tzinfo=UTC),
+from tests.support.runs import (
+    DICE,
+    GIVEN,
+    MADE,
+    RUN,
+    SITES,
+    Moment,
+    Sites,
+    around,
+    damage,
+    every_state_of,
+    keeping,
+    kept,
+    model_files,
+    raising,
+    run_in,
+    sign,
 )
-GIVEN = ModelCard(
-    title="given",
-    model=PLAN.model,
-    preprocess=PLAN.preprocess,
-    provenance="made up",
-    trained_on="nothing",
-    weights_sha256=START.digest,
-)
-MADE = GIVEN.model_copy(
-    update={"provenance": "federated, from: made up", "trained_on": "real cases", "config_sha256": "ab" * 32}
-)
-DICE = {0: 0.2, 1: 0.7, 2: 0.4}  # of the model of each round: the best is neither the first nor the last
-SITES = {"boston": 1.0, "lagos": 3.0}  # where each site's data pull every weight
-
-Moment = tuple[int, str]  # an exchange, and a site in it
-
-
-def no_matter(moment: Moment) -> None:
-    pass
-
-
-@dataclass(frozen=True)
-class Sites:
-    """Sites that move the weights half the way to a number of their own; ``before`` is told each moment and may raise."""
-
-    before: Callable[[Moment], None] = no_matter
-    silent: frozenset[Moment] = frozenset()
-
-    def sites(self) -> Sequence[str]:
-        return list(SITES)
-
-    def ask(self, task: AnyTask, sites: Sequence[str]) -> Iterator[Answer]:
-        for site in sites:
-            self.before((task.round, site))
-            if (task.round, site) in self.silent:
-                yield Answer(site, Fault(run=task.run, round=task.round, code=FaultCode.OUT_OF_MEMORY), 200, 10)
-            else:
-                yield Answer(site, _reply(task, site), 200, 100)
-        self.before((task.round, "all have answered"))
-
-
-def _reply(task: AnyTask, site: str) -> Reply:
-    dice = DICE[task.round - 1] + (0.05 if site == "lagos" else -0.05)
-    rows = tuple(ScoreRow(structure=s, metric="dice", mean=dice, median=dice, n=4, missing=0) for s in ("ET", "TC", "WT"))
-    score = SiteScore(cases=4, rows=rows)
-    if not isinstance(task, TrainTask):
-        return evaluate_reply(run=task.run, round=task.round, score=score)
-    goal = delta(SITES[site])
-    half = Weights.of({name: (goal[name] - task.weights[name]) / 2 for name in goal.names})
-    return train_reply(half, run=task.run, round=task.round, score=score, loss=1.0 / task.round)
-
-
-def run_in(folder: Path, exchange: Sites | None = None, on_round: Callable[[RoundResult], None] = lambda result: None) -> None:
-    conduct(RUN, PLAN, (START, GIVEN), MADE, keeping(folder), exchange or Sites(), strategy_from(StrategyConfig()), on_round)
-
-
-def keeping(folder: Path) -> Keeping:
-    return Keeping(folder / "store.sqlite", folder / "models", folder / "replies")
-
-
-def kept(folder: Path) -> dict[str, Any]:
-    """All that a run leaves, but for the hours of the day."""
-    with StoreReader(folder / "store.sqlite") as store:
-        run = store.run(RUN.id)
-        models = [replace(model, made_at=RUN.started_at) for model in store.models(RUN.id)]
-        rows = [*store.site_rounds(RUN.id), *store.scores(RUN.id), *models]
-    files = {path.name: read_model(path) for path in sorted((folder / "models").iterdir())}
-    cards = {name: card.model_copy(update={"made_at": None}) for name, (_, card) in files.items()}
-    return {
-        "status": run.status,
-        "rows": rows,
-        "digests": {name: weights.digest for name, (weights, _) in files.items()},
-        "cards": cards,
-    }
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +79,7 @@ def test_every_models_card_has_the_scores_that_the_next_exchange_gave_it(uninter
 
     for number, dice in DICE.items():
         means = {site: score.rows[0].mean for site, score in cards[f"round-00{number}.safetensors"].scores.items()}
-        assert means == pytest.approx({"boston": dice - 0.05, "lagos": dice + 0.05})
+        assert means == dice
 
 
 def test_the_best_models_card_has_its_scores_at_each_site(uninterrupted: dict[str, Any]) -> None:
@@ -172,10 +89,73 @@ def test_the_best_models_card_has_its_scores_at_each_site(uninterrupted: dict[st
     assert {site: score.rows[0].mean for site, score in card.scores.items()} == pytest.approx({"boston": 0.65, "lagos": 0.75})
 
 
-def test_the_earliest_of_equally_good_models_is_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(DICE, 0, 0.7)
+def test_the_model_that_serves_the_worst_served_site_best_may_be_another_than_the_best_one(tmp_path: Path) -> None:
+    unfair = {0: {"boston": 0.2, "lagos": 0.2}, 1: {"boston": 0.1, "lagos": 0.9}, 2: {"boston": 0.4, "lagos": 0.5}}
+
+    run_in(tmp_path, Sites(dice=unfair))
+
+    assert read_model(keeping(tmp_path).best_file)[1].round == 1  # a mean of 0.5
+    assert read_model(keeping(tmp_path).best_for_all_file)[1].round == 2  # 0.4 at its worst site
+
+
+def test_a_round_that_a_badly_served_site_missed_is_not_the_best_for_all(tmp_path: Path) -> None:
+    unfair = {0: {"boston": 0.1, "lagos": 0.8}, 1: {"boston": 0.2, "lagos": 0.5}, 2: {"boston": 0.1, "lagos": 0.5}}
+
+    run_in(tmp_path, Sites(dice=unfair, silent=frozenset({(1, "boston")})))
+
+    assert read_model(keeping(tmp_path).best_for_all_file)[1].round == 1
+
+
+def test_the_scores_of_a_model_stand_on_its_card_after_the_next_exchange(tmp_path: Path) -> None:
+    seen = dict[int, list[bool]]()
+
+    def look(result: RoundResult) -> None:
+        seen[result.exchange] = [bool(read_model(path)[1].scores) for path in model_files(tmp_path)]
+
+    run_in(tmp_path, on_round=look)
+
+    assert seen == {1: [True, False], 2: [True, True, False], 3: [True, True, True]}
+
+
+def test_each_model_file_is_signed_as_soon_as_it_has_its_name(tmp_path: Path) -> None:
+    signed = list[str]()
+
+    def sign(path: Path) -> None:
+        read_model(path)
+        signed.append(path.name)
+
+    signing = replace(keeping(tmp_path), sign=sign)
+    conduct(RUN, PLAN, lambda: (START, GIVEN), MADE, signing, Sites(), strategy_from(StrategyConfig()))
+
+    assert set(signed) == {path.name for path in model_files(tmp_path)}
+    # the model given, when it is read, with its scores, then the model made from it ...
+    assert signed[:4] == ["round-000.safetensors"] * 3 + ["round-001.safetensors"]
+
+
+@pytest.mark.parametrize("nth", range(9))
+def test_cut_off_instead_of_signing_it_goes_on_to_the_same_end_with_every_model_signed(
+    tmp_path: Path, uninterrupted: dict[str, Any], nth: int
+) -> None:
+    calls = list[Path]()
+
+    def cut_off(path: Path) -> None:
+        calls.append(path)
+        if len(calls) > nth:
+            raise KeyboardInterrupt
+        sign(path)
+
+    signing = replace(keeping(tmp_path), sign=cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        conduct(RUN, PLAN, lambda: (START, GIVEN), MADE, signing, Sites(), strategy_from(StrategyConfig()))
 
     run_in(tmp_path)
+
+    assert uninterrupted["unsigned"] == []
+    assert kept(tmp_path) == uninterrupted
+
+
+def test_the_earliest_of_equally_good_models_is_the_best(tmp_path: Path) -> None:
+    run_in(tmp_path, Sites(dice=around(0.7, 0.7, 0.4)))
 
     assert read_model(keeping(tmp_path).best_file)[1].title == "given"
 
@@ -267,7 +247,7 @@ def test_with_every_model_damaged_it_begins_anew_from_the_model_it_was_given(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_in(tmp_path, Sites(before=raising(KeyboardInterrupt, at=(2, "boston"))))
-    for path in keeping(tmp_path).models.iterdir():
+    for path in model_files(tmp_path):
         damage(path, "cut short")
 
     run_in(tmp_path)
@@ -282,7 +262,15 @@ def test_another_run_of_this_id_is_refused_and_the_first_one_stays_as_it_was(
     run_in(tmp_path)
 
     with pytest.raises(ConfigError, match=rf"run {RUN.id}: {next(iter(other))} "):
-        conduct(replace(RUN, **other), PLAN, (START, GIVEN), MADE, keeping(tmp_path), Sites(), strategy_from(StrategyConfig()))
+        conduct(
+            replace(RUN, **other),
+            PLAN,
+            lambda: (START, GIVEN),
+            MADE,
+            keeping(tmp_path),
+            Sites(),
+            strategy_from(StrategyConfig()),
+        )
 
     assert kept(tmp_path) == uninterrupted
 
@@ -294,7 +282,7 @@ def test_two_runs_in_one_store_leave_each_other_alone(tmp_path: Path, uninterrup
 
     with pytest.raises(KeyboardInterrupt):
         conduct(
-            replace(RUN, id="glioma-2", seed=9), plan, (START, GIVEN), MADE, other,
+            replace(RUN, id="glioma-2", seed=9), plan, lambda: (START, GIVEN), MADE, other,
             Sites(before=raising(KeyboardInterrupt, at=(2, "lagos"))), strategy_from(StrategyConfig()),
         )  # fmt: skip
 
@@ -310,6 +298,9 @@ def test_too_few_replies_end_the_run_as_failed_with_the_sites_named_and_earlier_
         run_in(tmp_path, Sites(silent=everyone))
     assert kept(tmp_path)["status"] == "failed"
     assert list(kept(tmp_path)["digests"]) == ["round-000.safetensors", "round-001.safetensors"]
+    with StoreReader(tmp_path / "store.sqlite") as store:  # what a person asks next
+        rows = [(row.site, row.outcome, row.reason) for row in store.site_rounds(RUN.id) if row.round == 2]
+    assert rows == [("boston", "fault", "out_of_memory"), ("lagos", "fault", "out_of_memory")]
 
     run_in(tmp_path)
     assert kept(tmp_path) == uninterrupted
@@ -341,64 +332,3 @@ def test_a_full_disk_is_said_and_with_room_again_it_goes_on(
 
     run_in(tmp_path)
     assert kept(tmp_path) == uninterrupted
-
-
-def raising(error: type[BaseException], *, at: Moment) -> Callable[[Moment], None]:
-    def before(moment: Moment) -> None:
-        if moment == at:
-            raise error
-
-    return before
-
-
-def damage(path: Path, harm: str) -> None:
-    data = path.read_bytes()
-    if harm == "gone":
-        path.unlink()
-    elif harm == "another model":
-        shutil.copy(path.with_name("round-000.safetensors"), path)
-    else:
-        path.write_bytes(data[:-7] if harm == "cut short" else data[:-3] + bytes([data[-3] ^ 16]) + data[-2:])
-
-
-class every_state_of:  # noqa: N801 - reads as a sentence
-    """Copies ``folder`` whenever its files have changed between two lines of the code that writes them.
-
-    A killed process leaves what lies on the disk at that moment; here each of these moments is tried, not one by chance.
-    """
-
-    WRITERS = frozenset(
-        str(module.__file__)
-        for module in (
-            brainunet.files,
-            brainunet.modelfile,
-            brainunet_server.conduct,
-            brainunet_server.rounds,
-            brainunet_server.store.writer,
-        )
-    )
-
-    def __init__(self, folder: Path, *, into: Path, found: list[Path]) -> None:
-        self._folder, self._into, self._found = folder, into, found
-        self._last: object = None
-        folder.mkdir()
-
-    def __enter__(self) -> None:
-        self._before = sys.gettrace()
-        sys.settrace(self._call)
-
-    def __exit__(self, *error: object) -> None:
-        sys.settrace(self._before)
-
-    def _call(self, frame: FrameType, event: str, argument: object) -> Any:
-        return self._line if frame.f_code.co_filename in self.WRITERS else None
-
-    def _line(self, frame: FrameType, event: str, argument: object) -> Any:
-        files = sorted(path for path in self._folder.rglob("*") if path.is_file())
-        state = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        if state != self._last:
-            self._last = state
-            copy = self._into / f"{len(self._found):03d}, {Path(frame.f_code.co_filename).name} line {frame.f_lineno}"
-            shutil.copytree(self._folder, copy)
-            self._found.append(copy)
-        return self._line

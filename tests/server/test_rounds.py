@@ -14,7 +14,7 @@ from brainunet.errors import FederationError
 from brainunet.records import AnyTask, EvaluateTask, Fault, FaultCode, Reply, TrainTask
 from brainunet.weights import Weights
 from brainunet_server.answers import Answer
-from brainunet_server.rounds import Plan, RoundResult, rounds
+from brainunet_server.rounds import Plan, RoundResult, SiteResult, Strategy, TooFewReplies, rounds
 from tests.support.replies import PLAN, START, delta, evaluate_reply, site_score, train_reply
 
 Responder = Callable[[AnyTask], Reply | None]
@@ -59,6 +59,19 @@ class TakesTheMean:
         raise AssertionError("there is nothing to restore")
 
 
+@dataclass(frozen=True)
+class SumsAllModels(TakesTheMean):
+    """Adds up what it gets in the order in which it gets it, so that another order shows."""
+
+    needs_every_reply: bool = True
+
+    def step_from_all(self, exchange: int, current: Weights, models: Sequence[tuple[Weights, float]]) -> Weights:
+        made = delta(0.0)
+        for model, share in models:
+            made = made.plus(Weights.of({name: array * np.float32(share) for name, array in model.as_dict().items()}))
+        return made
+
+
 def adds(change: float | Weights, *, cases: int = 10, dice: float = 0.5) -> Responder:
     """A site whose training changes every weight by the same."""
 
@@ -74,9 +87,16 @@ def says(reply: Reply | None) -> Responder:
     return lambda task: reply
 
 
-def run(plan: Plan, exchange: SitesOfNumbers, *, done: int = 0, start: Weights = START) -> list[RoundResult]:
+def run(
+    plan: Plan,
+    exchange: SitesOfNumbers,
+    strategy: Strategy = TakesTheMean(),
+    *,
+    done: int = 0,
+    start: Weights = START,
+) -> list[RoundResult]:
     with TemporaryDirectory() as folder:
-        return list(rounds(plan, start, done, exchange, TakesTheMean(), Path(folder) / "replies"))
+        return list(rounds(plan, start, done, exchange, strategy, Path(folder) / "replies"))
 
 
 def made_by(result: RoundResult) -> dict[str, object]:
@@ -229,7 +249,9 @@ def test_without_any_site_there_is_no_round() -> None:
         run(PLAN, SitesOfNumbers({}))
 
 
-def test_the_mean_does_not_depend_on_who_answers_first() -> None:
+@pytest.mark.parametrize("cap", [1.0, 0.3])
+@pytest.mark.parametrize("every_reply", [False, True])
+def test_equal_answers_make_a_model_equal_to_the_bit_in_whatever_order_they_come(every_reply: bool, cap: float) -> None:
     rng = np.random.default_rng(0)
     sites = {
         f"S{i}": adds(
@@ -237,14 +259,15 @@ def test_the_mean_does_not_depend_on_who_answers_first() -> None:
         )
         for i in range(5)
     }
-    made = []
-    for order in (list(sites), list(reversed(sites)), sorted(sites, key=lambda s: hash((s, 1)))):
-        first = run(replace(PLAN, rounds=1), SitesOfNumbers({site: sites[site] for site in order}))[0]
-        assert first.weights is not None
-        made.append(first.weights.flat())
+    plan = replace(PLAN, rounds=2, max_site_share=cap)
+    strategy = SumsAllModels() if every_reply else TakesTheMean()
 
-    np.testing.assert_allclose(made[1], made[0], rtol=1e-6)
-    np.testing.assert_allclose(made[2], made[0], rtol=1e-6)
+    made = set()
+    for order in (list(sites), list(reversed(sites)), ["S2", "S4", "S0", "S1", "S3"]):
+        results = run(plan, SitesOfNumbers({site: sites[site] for site in order}), strategy)
+        made.add(tuple(result.weights.digest for result in results if result.weights is not None))
+
+    assert len(made) == 1
 
 
 def test_one_site_alone_gets_its_own_weights_back() -> None:
@@ -255,3 +278,77 @@ def test_one_site_alone_gets_its_own_weights_back() -> None:
     assert first.weights is not None
     assert first.weights.digest == START.plus(change).digest
     assert {array.dtype for array in first.weights.arrays} == {np.dtype(np.float32)}
+
+
+def test_an_update_far_longer_than_the_others_is_refused_at_the_end_and_its_figures_are_not_told() -> None:
+    sites = {"CRV": adds(1.0), "FAR": adds(25.0, dice=0.99), "LASUTH": adds(1.0), "NKDC": adds(2.0)}
+
+    first, last = run(replace(PLAN, rounds=1), SitesOfNumbers(sites))
+
+    far = first.sites[1]
+    assert (far.site, far.outcome, far.score) == ("FAR", "refused", None)
+    assert far.reason == "an update of length 55.9, the median is 3.354 and the bound 10 times that"
+    assert far.update_norm == pytest.approx(25 * 5**0.5)
+    assert made_by(first)["bias"] == pytest.approx([0.5 + 4 / 3])
+    assert last.sites[1].outcome == "answered"
+
+
+def test_refused_updates_do_not_count_for_the_number_of_sites_that_are_needed() -> None:
+    sites = {"CRV": adds(1.0), "FAR": adds(25.0), "LASUTH": adds(1.0)}
+
+    assert len(run(replace(PLAN, rounds=1, min_sites=2), SitesOfNumbers(sites))) == 2
+    with pytest.raises(TooFewReplies, match=r"2 usable replies of 3 \(FAR: an update of length 55\.9.*expected at least 3"):
+        run(replace(PLAN, rounds=1, min_sites=3), SitesOfNumbers(sites))
+
+
+def test_no_site_weighs_more_than_the_cap_says() -> None:
+    sites = {"BIG": adds(1.0, cases=800), "CRV": adds(0.0, cases=10), "NKDC": adds(-1.0, cases=10)}
+
+    (free, _) = run(replace(PLAN, rounds=1), SitesOfNumbers(sites))
+    (capped, _) = run(replace(PLAN, rounds=1, max_site_share=0.5), SitesOfNumbers(sites))
+
+    assert made_by(free)["bias"] == pytest.approx([0.5 + 790 / 820])
+    assert made_by(capped)["bias"] == pytest.approx([0.5 + 0.5 - 0.25])
+
+
+@dataclass(frozen=True)
+class Watches(TakesTheMean):
+    """A strategy that notes what it is given."""
+
+    needs_every_reply: bool = True
+    given: list[tuple[int, Weights, list[tuple[Weights, float]]]] = field(default_factory=list)
+
+    def step_from_all(self, exchange: int, current: Weights, models: Sequence[tuple[Weights, float]]) -> Weights:
+        self.given.append((exchange, current, list(models)))
+        return models[0][0]
+
+
+def test_a_strategy_that_needs_every_reply_gets_each_admitted_sites_model_and_its_share() -> None:
+    sites = {"NKDC": adds(3.0, cases=30), "BAD": says(None), "CRV": adds(1.0, cases=10), "NAN": says(train_reply(NAN))}
+    strategy = Watches()
+
+    run(replace(PLAN, rounds=1), SitesOfNumbers(sites), strategy)
+
+    ((exchange, current, models),) = strategy.given
+    assert (exchange, current.digest) == (1, START.digest)
+    assert [(model.digest, share) for model, share in models] == [
+        (START.plus(delta(1.0)).digest, 10.0),
+        (START.plus(delta(3.0)).digest, 30.0),
+    ]
+
+
+def test_too_few_replies_carry_what_each_site_did() -> None:
+    fault = Fault(run=PLAN.run, round=1, code=FaultCode.DISK_FULL)
+
+    with pytest.raises(TooFewReplies) as raised:
+        run(replace(PLAN, min_sites=2), SitesOfNumbers({"NKDC": adds(1.0), "CRV": says(fault), "LASUTH": says(None)}))
+
+    result = raised.value.result
+    assert (result.exchange, result.weights) == (1, None)
+    assert [(site.site, site.outcome, site.reason) for site in result.sites] == [
+        ("CRV", "fault", "disk_full"),
+        ("LASUTH", "absent", "no reply in time"),
+        ("NKDC", "answered", None),
+    ]
+    assert isinstance(result.sites[2], SiteResult)
+    assert result.sites[2].score == site_score()

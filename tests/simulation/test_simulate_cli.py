@@ -90,7 +90,7 @@ def test_the_summary_says_what_it_cost_and_how_to_repeat_it(finished: Path) -> N
 def test_the_folder_has_the_figure_the_store_and_every_model_with_its_card(finished: Path) -> None:
     assert (finished / "dice.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     models = {path.stem: read_model(path)[1] for path in (finished / "models").iterdir()}
-    assert sorted(models) == ["best", "round-000", "round-001", "round-002"]
+    assert sorted(models) == ["best", "best-worst-site", "round-000", "round-001", "round-002"]
     summary = read_summary(finished)
     assert models["best"].round == summary["best_round"]
     assert models["round-000"].trained_on == "nothing"
@@ -186,7 +186,7 @@ def test_overwriting_leaves_nothing_of_the_earlier_one_and_everything_of_the_per
     assert summary["seed"] == 6
     assert [entry["round"] for entry in summary["rounds"]] == [0, 1]
     assert sorted(path.name for path in (copied / "models").iterdir()) == [
-        "best.safetensors", "round-000.safetensors", "round-001.safetensors",
+        "best-worst-site.safetensors", "best.safetensors", "round-000.safetensors", "round-001.safetensors",
     ]  # fmt: skip
     assert (copied / "notes.txt").read_text() == "mine"
     assert any(elsewhere.iterdir())  # a link is removed, not what it points to

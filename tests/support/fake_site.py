@@ -49,6 +49,7 @@ from tests.support.replies import evaluate_reply, train_reply
 
 POLL_S: Final = 0.2
 HEARTBEAT_S: Final = 30
+NOT_STORED: Final = 1  # of a good answer (HTTP 200) that an object was not taken
 
 _FLOWER = threading.Lock()  # its numbers for a whole process are changed here and put back
 
@@ -132,7 +133,7 @@ class FakeSite:
 
     Attributes:
         tasks: what has come, in order (kind and round).
-        refused: the HTTP status with which the server shut it out.
+        refused: the HTTP status with which the server shut it out; refusals: those of its replies.
         failed: what went wrong with a behaviour; a test looks at it.
     """
 
@@ -141,6 +142,7 @@ class FakeSite:
     timeout_s: float = 30.0
     tasks: list[tuple[str, int]] = field(default_factory=list)
     refused: int | None = None
+    refusals: list[int] = field(default_factory=list)
     failed: Exception | None = None
 
     def __post_init__(self) -> None:
@@ -157,6 +159,7 @@ class FakeSite:
             ],
         )
         self._client._client.timeout = httpx.Timeout(self.timeout_s)
+        self._is_known = False
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
@@ -171,9 +174,15 @@ class FakeSite:
         if kind is None and self.failed is not None:
             raise self.failed
 
-    def push(self, parcel: Parcel, *, only: Callable[[str], bool] = lambda object_id: True, run_id: int | None = None) -> None:
+    def push(
+        self,
+        parcel: Parcel,
+        *,
+        only: Callable[[str], bool] = lambda object_id: True,
+        before_last: Callable[[], None] = lambda: None,
+    ) -> None:
         """Announce a reply, then send the objects that the server lacks, those of ``only``."""
-        run = parcel.message.metadata.run_id if run_id is None else run_id
+        run = parcel.message.metadata.run_id
         told = self.call(
             self._client.PushMessages,
             PushMessagesRequest(
@@ -184,18 +193,28 @@ class FakeSite:
             ),
         )
         wanted = set(told.objects_to_push)
-        for object_id in dict.fromkeys(node.object_id for node in iterate_object_tree(parcel.tree)):
-            if object_id in wanted and only(object_id):
-                self.call(
-                    self._client.PushObject,
-                    PushObjectRequest(
-                        node=self.node,
-                        run_id=run,
-                        session_id=told.session_id,
-                        object_id=object_id,
-                        object_content=parcel.objects[object_id],
-                    ),
-                )
+        ids = dict.fromkeys(node.object_id for node in iterate_object_tree(parcel.tree))
+        left = [object_id for object_id in ids if object_id in wanted and only(object_id)]
+        for number, object_id in enumerate(left, start=1):
+            if number == len(left):
+                before_last()
+            told_of_it = self.call(
+                self._client.PushObject,
+                PushObjectRequest(
+                    node=self.node,
+                    run_id=run,
+                    session_id=told.session_id,
+                    object_id=object_id,
+                    object_content=parcel.objects[object_id],
+                ),
+            )
+            if not told_of_it.stored:  # as Flower's node does, it gives up this sending
+                raise Refused(NOT_STORED)
+
+    def wait(self, until: threading.Event) -> None:
+        """Hold an answer back, until the event or the end of the block."""
+        while not self._end.is_set() and not until.wait(0.05):
+            pass
 
     def activate(self) -> None:
         request = ActivateNodeRequest(public_key=self._public, heartbeat_interval=HEARTBEAT_S)
@@ -216,14 +235,17 @@ class FakeSite:
             except httpx.HTTPStatusError as error:
                 raise Refused(error.response.status_code) from None
             except httpx.TransportError:
+                self._is_known = False  # the server may be another process now
                 if self._end.wait(POLL_S):
                     raise Refused(0) from None
 
     def _run(self) -> None:
         try:
-            self.activate()
             beat = time.monotonic()
             while not self._end.wait(POLL_S):
+                if not self._is_known:
+                    self._is_known = True
+                    self.activate()
                 if time.monotonic() - beat > HEARTBEAT_S / 3:
                     beat = time.monotonic()
                     request = SendNodeHeartbeatRequest(node=self.node, heartbeat_interval=HEARTBEAT_S)
@@ -240,7 +262,10 @@ class FakeSite:
             message = message_from_proto(proto)
             run_id = message.metadata.run_id
             ids = list(dict.fromkeys(node.object_id for node in iterate_object_tree(tree)))
-            objects = {id_: self._pull(run_id, id_) for id_ in ids}
+            try:
+                objects = {id_: self._pull(run_id, id_) for id_ in ids}
+            except Refused:
+                continue  # the round is over: as Flower's node does, it goes on asking
             whole: Any = inflate_object_from_contents(tree.object_id, objects)
             request = ConfirmMessageReceivedRequest(
                 node=self.node, run_id=run_id, message_object_id=message.metadata.message_id
@@ -250,10 +275,13 @@ class FakeSite:
             self.tasks.append((task.kind, task.round))
             try:
                 self.behaviour(Received(self, message, task))
-            except Refused:
+            except Refused as error:
                 if self._end.is_set():
                     raise
+                self.refusals.append(error.status)
 
     def _pull(self, run_id: int, object_id: str) -> bytes:
         told = self.call(self._client.PullObject, PullObjectRequest(node=self.node, run_id=run_id, object_id=object_id))
+        if not told.object_available:
+            raise Refused(404)
         return bytes(told.object_content)

@@ -45,7 +45,7 @@ class Link:
         self.seen: list[Seen] = []
         self._folder, self._target = folder, target
         self._down_until, self._cut_at, self._cut_s = 0.0, None, 0.0
-        self._lose: list[str] = []
+        self._lose: list[tuple[str, int]] = []
         self._free = {"up": 0.0, "down": 0.0}  # when the line is free again
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
@@ -89,9 +89,9 @@ class Link:
         """The same once so many bytes more have gone up."""
         self._cut_at, self._cut_s = self.bytes_up + bytes_up, seconds
 
-    def lose_reply(self, path: str) -> None:
-        """The next request whose path contains this reaches the server, and its reply gets lost."""
-        self._lose.append(path)
+    def lose_reply(self, path: str, *, larger_than: int = -1) -> None:
+        """The next request whose path contains this, and whose reply has a larger body, reaches the server in vain."""
+        self._lose.append((path, larger_than))
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -138,7 +138,7 @@ class Link:
             self._writers.add(onward)
             while await self._exchange(reader, writer, replies, onward):
                 pass
-        except _TROUBLE:
+        except (*_TROUBLE, asyncio.CancelledError):  # cancelled at the end of the block only
             pass
         finally:
             for one in (writer, onward):
@@ -161,8 +161,8 @@ class Link:
         self.seen.append(request)
         await self._pass(head, onward, "up", request)
         await self._body(head, reader, onward, "up", request)
-        lost = next((path for path in self._lose if path in request.path), None)
         answer = await _head(replies)
+        lost = next((one for one in self._lose if one[0] in request.path and _body_bytes(answer.lower()) > one[1]), None)
         if lost is not None:
             self._lose.remove(lost)
             request.lost = True
@@ -181,8 +181,7 @@ class Link:
                 await self._pass(size + await source.readexactly(int(size, 16) + 2), sink, way, request)
                 if int(size, 16) == 0:
                     return
-        _, _, after = fields.partition(b"content-length:")
-        left = int(after.split(b"\r\n", 1)[0]) if after else 0
+        left = _body_bytes(fields)
         while left:
             piece = await source.read(min(PIECE, left))
             if not piece:
@@ -214,3 +213,8 @@ async def _head(reader: asyncio.StreamReader) -> bytes:
         return await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:
         return b""
+
+
+def _body_bytes(fields: bytes) -> int:
+    after = fields.partition(b"content-length:")[2]
+    return int(after.split(b"\r\n", 1)[0]) if after else 0

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from brainunet import chain
 from brainunet.certificates import read_site_key
 from brainunet.chain import Entry
+from brainunet.data.phantom import write_phantoms
 from brainunet.kit import Kit, open_kit
 from brainunet.modelfile import read_model
 from brainunet.signing import SigningKey, read_signing_key, verify_file
@@ -154,6 +155,12 @@ class Federation:
         command = [str(BIN / "brainunet-client"), "--home", str(self.home(name).path), "--data", str(data)]
         return self._start(name, command, env or {})
 
+    def check(self, home: Home, data: Path, env: Mapping[str, str]) -> str:
+        """What ``brainunet-client --check`` says, also where it finds something."""
+        command = [str(BIN / "brainunet-client"), "--home", str(home.path), "--data", str(data), "--check"]
+        made = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "400", **env}
+        return subprocess.run(command, cwd=self.root, env=made, capture_output=True, text=True, check=False).stdout
+
     def run_command(self, *words: str | Path, env: Mapping[str, str] | None = None) -> str:
         """A command to its end, which must be a good one; what it said."""
         command = [str(BIN / words[0]), *map(str, words[1:])]
@@ -239,6 +246,36 @@ class Federation:
     def _start(self, name: str, command: list[str], env: Mapping[str, str]) -> Program:
         self.programs.append(Program(name, command, self.root, env))
         return self.programs[-1]
+
+
+@pytest.fixture
+def new_federation(tmp_path: Path) -> Iterator[Callable[..., Federation]]:
+    """Federations of one test, which end with it."""
+    made: list[Federation] = []
+
+    def make(**arguments: Any) -> Federation:
+        made.append(Federation(tmp_path / f"federation-{len(made)}", **arguments))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for federation in made:
+            federation.close()
+            sys.stdout.write(federation.logs())  # pytest shows it of a test that failed
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """A folder of six made-up cases for each number."""
+    root = tmp_path_factory.mktemp("phantoms")
+
+    def folder(seed: int) -> Path:
+        if not (root / str(seed)).exists():
+            write_phantoms(root / str(seed), cases=6, style="ssa", seed=seed, shape=(48, 48, 48))
+        return root / str(seed)
+
+    return folder
 
 
 def free_port() -> int:

@@ -7,6 +7,8 @@ thread takes each message out of the node's state, has it answered, and puts the
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message, RecordDict
 from flwr.common.constant import ISOLATION_MODE_PROCESS, SubStatus
+from flwr.supercore.error import ApiErrorCode
 from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
@@ -32,9 +35,11 @@ log = logging.getLogger(__name__)
 
 # The server takes a node for gone after twice this: a link that was cut for a minute must not cost a round.
 HEARTBEAT_S: Final = 600
-# At 64 KB/s a chunk of 256 KiB takes 4 s; the rest is for links that stall. Flower's own 30 s gives up too soon.
+# At 64 KB/s a chunk takes 16 s; the rest is for links that stall. Flower's own 30 s gives up too soon.
 HTTP_TIMEOUT_S: Final = 300.0
 POLL_S: Final = 0.2
+
+NOT_ENROLLED: Final = f"[code: {ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED}]"
 
 Answer = Callable[[RecordDict], RecordDict]
 
@@ -87,12 +92,22 @@ class _PatientClient(FleetHttpClient):
 
 
 def _answer_messages(state: NodeState, answer: Answer) -> None:
-    while True:
-        for message in state.get_messages_legacy(is_reply=False, limit=1):
-            content = _content(state, message)
-            if content is not None:  # else its objects did not all arrive, and Flower has dropped it
-                _reply(state, message, answer(content))
-        time.sleep(POLL_S)
+    try:
+        while True:
+            answer_next(state, answer)
+            time.sleep(POLL_S)
+    except BaseException:
+        # a node without this thread would be connected and never answer: its supervisor starts another
+        log.exception("no reply was sent; the node ends")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def answer_next(state: NodeState, answer: Answer) -> None:
+    """Take the next message out of the node's state, if there is one, and put the answer to it back."""
+    for message in state.get_messages_legacy(is_reply=False, limit=1):
+        content = _content(state, message)
+        if content is not None:  # else its objects did not all arrive, and Flower has dropped it
+            _reply(state, message, answer(content))
 
 
 def _content(state: NodeState, message: Message) -> RecordDict | None:
@@ -133,6 +148,8 @@ class LinkWords(logging.Handler):
         if words.startswith("Connection attempt failed") and not self._is_down:
             self._is_down = True
             self._say("waiting: the server can't be reached; trying again until it can (brainunet-client --check tells more)")
+        elif NOT_ENROLLED in words:
+            self._say("the server does not let this site in: it was revoked, or never enrolled there. Ask the coordinator")
         elif words.startswith("Connection successful") and self._is_down:
             self._is_down = False
             self._say("connected again")

@@ -60,6 +60,7 @@ class FleetExchange:
         self._superlink, self._state, self._run = superlink, superlink.state, run
         self._deadline_s, self._silence_s = deadline_s, silence_s
         self._on_late, self._while_waiting = on_late, while_waiting
+        self._missed: set[tuple[str, int]] = set()  # who was asked in which exchange, and had not answered at its end
         # Flower reads from here in whose name messages are made
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run, SUPERLINK_NODE_ID, 0
 
@@ -73,23 +74,28 @@ class FleetExchange:
             FederationError: Flower would not take the task.
         """
         packed = pack(task)
+        n_bytes, records = packed.n_bytes, to_records(packed)
+        del packed  # the records hold its values anew, and are stored and let go before the first reply comes
         names = {node.site: node.id for node in self._superlink.nodes()}
         started = time.monotonic()
         try:
-            waiting = self._push(to_records(packed), task, {site: names[site] for site in sites if site in names})
+            waiting = self._push(records, task, {site: names[site] for site in sites if site in names})
+            del records
             while waiting and (self._deadline_s is None or time.monotonic() - started < self._deadline_s):
                 arrived = [message for message in waiting if self._state.has_reply(message)]
                 for message in arrived:
-                    answer = read_answer(waiting.pop(message), self._take(message), packed.n_bytes)
+                    answer = read_answer(waiting.pop(message), self._take(message), n_bytes)
                     yield replace(answer, digest=_digest(answer))
                 for message in [m for m, site in waiting.items() if self._is_silent(site, started)]:
-                    yield Answer(waiting.pop(message), None, packed.n_bytes, problem="nothing heard of it")
+                    self._missed.add((waiting[message], task.round))
+                    yield Answer(waiting.pop(message), None, n_bytes, problem="nothing heard of it")
                 self._tell_late()
                 self._while_waiting()
                 if waiting and not arrived:
                     time.sleep(POLL_S)
+            self._missed |= {(site, task.round) for site in waiting.values()}
             for site in sorted(set(sites) - set(names) | set(waiting.values())):
-                sent = packed.n_bytes if site in names else 0
+                sent = n_bytes if site in names else 0
                 yield Answer(site, None, sent, problem="no reply in time" if site in names else "not connected")
         finally:
             # what comes from now on finds no question to answer, and is noted as late
@@ -122,15 +128,15 @@ class FleetExchange:
 
     def _take(self, message_id: str) -> Message:
         """The reply to a message, once it is whole; it is gone from Flower's state afterwards."""
-        (reply,) = self._state.get_message_res({message_id}, self._run)
+        reply, store = self._state.reply_to(message_id), self._state.object_store
         root = reply.metadata.message_id
-        store = self._state.object_store
-        contents = {id_: store.get(id_) or b"" for id_ in object_tree_ids(store.get_object_tree(root))}
-        message: Message = inflate_object_from_contents(root, contents)  # type: ignore[assignment]
-        message.metadata.__dict__["_message_id"] = root
+        if not reply.has_error():  # an error has no objects
+            contents = {object_id: store.get(object_id) or b"" for object_id in store.below(root)}
+            reply = inflate_object_from_contents(root, contents)  # type: ignore[assignment]
+            reply.metadata.__dict__["_message_id"] = root
         self._state.delete_messages({message_id})
         store.delete(root)
-        return message
+        return reply
 
     def _is_silent(self, site: str, started: float) -> bool:
         node = next((node for node in self._superlink.nodes() if node.site == site), None)
@@ -143,9 +149,16 @@ class FleetExchange:
     def _tell_late(self) -> None:
         names = {node.id: node.site for node in self._superlink.nodes()}
         while self._state.late:
-            node, exchange = self._state.late.pop()
-            if node in names and exchange.isdigit():
-                self._on_late(names[node], int(exchange))
+            node, group = self._state.late.pop()
+            # the group is what the sender says: only an exchange that it did miss is believed
+            told = next((missed for missed in self._missed if missed == (names.get(node), _number(group))), None)
+            if told is not None:
+                self._missed.discard(told)
+                self._on_late(*told)
+
+
+def _number(group: str) -> int:
+    return int(group) if group.isascii() and group.isdigit() else 0
 
 
 def object_tree_ids(tree: object) -> list[str]:

@@ -53,7 +53,7 @@ FLEET_PATHS: Final = frozenset(
         "confirm-message-received",
     )
 )
-# a chunk of an array is 256 KiB, and the list of a large model's chunks some hundred KiB
+# a chunk of an array is 1 MiB, and the list of a large model's chunks some hundred KiB
 MAX_BODY_BYTES: Final = 8 * 2**20
 START_S: Final = 30
 
@@ -76,15 +76,12 @@ class SuperLink:
     """Flower's state and its web application.
 
     Args:
-        database: Flower's own SQLite file; what it holds is of no use after this process.
+        objects: a folder for what travels; it is of no use after this process.
         federation: the name that ``/health`` tells.
     """
 
-    def __init__(self, database: Path, federation: str) -> None:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        for file in database.parent.glob(f"{database.name}*"):  # its size never shrinks, and every run is begun anew
-            file.unlink()
-        self.state = LinkState(database)
+    def __init__(self, objects: Path, federation: str) -> None:
+        self.state = LinkState(objects)
         self.app = Gate(_fleet_app(self), federation)
 
     def admit(self, site: str, public_key: ec.EllipticCurvePublicKey) -> None:
@@ -223,6 +220,7 @@ def listening(superlink: SuperLink, address: str, port: int, certificate: Path, 
     server = uvicorn.Server(
         uvicorn.Config(
             superlink.app,
+            log_config=None,  # uvicorn would set up logging of its own; see serve.py
             log_level="warning",
             access_log=False,
             lifespan="off",

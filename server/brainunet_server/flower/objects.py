@@ -1,0 +1,87 @@
+"""Flower's objects (the chunks of weights that travel), their contents in files and not in memory."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from flwr.supercore.inflatable.inflatable_object import get_object_id
+from flwr.supercore.inflatable.inflatable_utils import validate_object_content
+from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
+from flwr.supercore.object_store.object_store import NoObjectInStoreError
+
+
+class Objects(InMemoryObjectStore):
+    """Contents lie in ``folder``, one file each; ``held`` objects stay until they are let go.
+
+    Twenty replies of a 90 MB model are 1.8 GB: too much for the coordinator's memory. What was in the folder is removed:
+    the state that knew it is gone with its process.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        self._folder = folder
+        self.held: set[str] = set()
+
+    def put(self, object_id: str, object_content: bytes) -> None:
+        """
+        Raises:
+            NoObjectInStoreError: nobody has announced it.
+            ValueError: other bytes than its id says.
+            OSError: the disk is full.
+        """
+        if object_id != get_object_id(object_content):
+            raise ValueError(f"Object ID {object_id} does not match content hash")
+        validate_object_content(content=object_content)
+        with self.lock_store:
+            entry = self.store.get(object_id)
+            if entry is None:
+                raise NoObjectInStoreError(f"Object with ID '{object_id}' was not pre-registered.")
+            if not entry.is_available:
+                self._file(object_id).write_bytes(object_content)
+                entry.is_available = True
+
+    def get(self, object_id: str) -> bytes | None:
+        """None for one that nobody has announced, empty for one that has not arrived."""
+        with self.lock_store:
+            entry = self.store.get(object_id)
+            if entry is None or not entry.is_available:
+                return None if entry is None else b""
+            return self._file(object_id).read_bytes()
+
+    def delete(self, object_id: str) -> None:
+        # a node confirms a task as soon as it has it, long before it has done it, and Flower deletes it then
+        if object_id in self.held:
+            return
+        with self.lock_store:
+            super().delete(object_id)
+            if object_id not in self.store:
+                with suppress(OSError):
+                    self._file(object_id).unlink()
+
+    def clear(self) -> None:
+        with self.lock_store:
+            for object_id in self.store:
+                self._file(object_id).unlink(missing_ok=True)
+            super().clear()
+
+    def below(self, root: str) -> Iterator[str]:
+        """``root`` and all that it refers to, those that it needs first; nothing of one that is not known."""
+        entry = self.store.get(root)
+        if entry is not None:
+            for child in entry.child_object_ids:
+                yield from self.below(child)
+            yield root
+
+    def is_whole(self, root: str) -> bool:
+        """Whether the object and all that it refers to have arrived."""
+        with self.lock_store:
+            ids = list(self.below(root))
+            return bool(ids) and all(self.store[object_id].is_available for object_id in ids)
+
+    def _file(self, object_id: str) -> Path:
+        return self._folder / object_id  # 64 hexadecimal digits: Flower has checked that before it announces an object
