@@ -22,11 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.models import random_model
 from benchmarks.processes import family_mb, watching
 from brainunet.flower_environment import prepare_flower
-from brainunet.modelfile import ModelCard, read_model, write_model
 from brainunet.records import TrainTask
-from brainunet.starter import STARTER
 from brainunet.weights import Weights
 
 CHUNK = 256 * 1024
@@ -34,18 +33,6 @@ CHUNK = 256 * 1024
 
 def say(text: str) -> None:
     print(text, flush=True)
-
-
-def random_model(path: Path, preset: str) -> int:
-    """A model file of random weights; gives their bytes."""
-    from brainunet.config import ModelConfig
-    from brainunet.model import build, weights_of
-
-    weights = weights_of(build(ModelConfig(preset=preset)))
-    _, card = read_model(STARTER)
-    made = {"model": ModelConfig(preset=preset), "trained_on": "nothing", "title": "random", "weights_sha256": ""}
-    write_model(path, weights, ModelCard.model_validate(card.model_dump() | made))
-    return weights.n_bytes
 
 
 def updates(number: int) -> Callable[[TrainTask], Weights]:

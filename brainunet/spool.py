@@ -1,6 +1,6 @@
 """A packed message in one file: what must outlive a process (a task being done, a reply not yet averaged).
 
-The file is a magic line, the header's length, the header (JSON with the SHA-256 of the values), then the values as raw
+The file is a magic line, the header's length, the header (JSON with the message's SHA-256), then the values as raw
 little-endian float32: they can be mapped instead of read, so a message of any size costs no memory until it is used.
 """
 
@@ -32,7 +32,7 @@ def write_packed(path: Path, packed: Packed, *, durable: bool = True) -> None:
     told = {
         "header": packed.header,
         "values": None if values is None else values.size,
-        "sha256": hashlib.sha256(values.data).hexdigest() if durable and values is not None else None,
+        "sha256": _sha256(packed.header, values) if durable else None,
     }
     header = json.dumps(told).encode()
     with writing_aside(path, durable=durable) as aside, aside.open("wb") as file:
@@ -54,14 +54,22 @@ def read_packed(path: Path) -> Packed | None:
                 return None
             told = json.loads(file.read(length))
         header, size, sha256 = told["header"], told["values"], told["sha256"]
-        if size is None:
-            return Packed(header)
-        values: FloatArray = np.memmap(path, dtype="<f4", mode="r", offset=_START + length, shape=(size,))
+        ends = _START + length + (4 * size if type(size) is int and size >= 0 else 0)
         # a whole number of values, and no byte behind them
-        if path.stat().st_size != _START + length + values.nbytes:
+        if not isinstance(header, str) or path.stat().st_size != ends or (size is not None and type(size) is not int):
             return None
+        values: FloatArray | None = None
+        if size is not None:  # an empty file part can't be mapped
+            values = np.memmap(path, "<f4", "r", _START + length, (size,)) if size else np.zeros(0, np.float32)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    if sha256 is not None and hashlib.sha256(values.data).hexdigest() != sha256:
+    if sha256 is not None and _sha256(header, values) != sha256:
         return None
     return Packed(header, values)
+
+
+def _sha256(header: str, values: FloatArray | None) -> str:
+    sha = hashlib.sha256(header.encode())
+    if values is not None:
+        sha.update(values.data)
+    return sha.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -38,6 +39,7 @@ def supervise(home: Home, data: Path, *, node: Sequence[str] = NODE, look: Look 
     Raises:
         BrainUNetError: another client works in this home, or the kit, the key or site.toml is not good.
     """
+    os.umask(0o077)  # whatever this and its children write is not for others
     with hold_lock(home):
         identity = load_identity(home)
         read_site_settings(home)
@@ -45,7 +47,7 @@ def supervise(home: Home, data: Path, *, node: Sequence[str] = NODE, look: Look 
         signal.signal(signal.SIGTERM, process.stop)
         signal.signal(signal.SIGINT, process.stop)
         kit = identity.kit
-        tell(f"{kit.site} in {kit.federation}; server {kit.server}. Ctrl-C ends it; tasks resume later.")
+        tell(f"{kit.site} in {kit.federation}; server {kit.server}. Ctrl-C ends it; an unfinished task is taken up later")
         keep_connected(process, lambda: look(identity), tell, home.log)
         tell("stopped")
 

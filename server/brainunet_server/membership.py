@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -42,7 +43,8 @@ class Membership:
 
     def __init__(self, folder: Folder, door: Door, silence_s: int) -> None:
         self._file, self._door, self._silence = folder.roster, door, timedelta(seconds=silence_s)
-        self._read_at = self._looked_at = 0.0
+        self._read_at: tuple[int, int] | None = None
+        self._looked_at = 0.0
         self._keys: dict[str, str] = {}  # site -> the key with which it was let in
         self.roster = Roster()
 
@@ -63,10 +65,10 @@ class Membership:
         """Let in whom the roster names, and shut out whom it no longer does.
 
         Raises:
-            ConfigError: the roster is damaged; who was in stays in.
+            ConfigError: the roster is missing or damaged; who was in stays in.
         """
-        changed_at = self._file.stat().st_mtime
-        if changed_at == self._read_at and time.monotonic() - self._looked_at < LOOK_AGAIN_S:
+        changed_at = _version(self._file)
+        if changed_at is not None and changed_at == self._read_at and time.monotonic() - self._looked_at < LOOK_AGAIN_S:
             return
         roster = read_roster(self._file)
         active = {site.name: site for site in roster.active() if not _is_expired(site.certificate)}
@@ -93,6 +95,15 @@ class Membership:
     def seen(self, states: tuple[SiteState, ...]) -> list[SiteSeen]:
         """These states as the store's rows."""
         return [_seen(state, self.roster.sites[state.name]) for state in states if state.name in self.roster.sites]
+
+
+def _version(file: Path) -> tuple[int, int] | None:
+    """Of a file that is replaced with every change; None if it can't be seen."""
+    try:
+        seen = file.stat()
+    except OSError:  # reading it says why
+        return None
+    return seen.st_mtime_ns, seen.st_ino
 
 
 def _is_expired(certificate: str) -> bool:

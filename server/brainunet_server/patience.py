@@ -80,6 +80,9 @@ class Patient:
         self.board.say("paused", "paused: no round begins until flower-server resume")
         while wanted(self.folder) == "pause":
             time.sleep(POLL_S)
+        if wanted(self.folder) == "run":
+            self.record.note("run-resumed")
+            say("going on")
 
 
 class Stop(KeyboardInterrupt):

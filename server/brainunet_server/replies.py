@@ -56,6 +56,10 @@ class Replies:
                 if packed is not None:
                     yield Answer(site, unpack(packed, TrainReply), bytes_up=packed.n_bytes, digest=_digest(packed))
 
+    def drop(self, site: str) -> None:
+        """Forget one: the next time that this task is sent, the site is asked again."""
+        self._file(site).unlink(missing_ok=True)
+
     def delta(self, site: str) -> Weights:
         """One site's update, mapped from the disk.
 

@@ -171,6 +171,7 @@ def _train(plan: Plan, number: int, weights: Weights, exchange: Exchange, strate
             replies.keep(answer, answer.reply)
     for site, reason in outliers(_norms(results), plan.admission).items():
         results[site] = replace(results[site], outcome="refused", reason=reason, score=None)
+        replies.drop(site)
     _require_enough(plan, number, results.values())
     following = _step(plan, number, weights, strategy, replies, results)
     return RoundResult(number, _by_name(results.values()), following)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import AwareDatetime, Field, ValidationError
@@ -66,6 +66,8 @@ def take_up_run(folder: Folder, config: FederationConfig, card: ModelCard, *, ne
         _require_unchanged(folder, before, wanted, card)
         return before
     now = datetime.now(UTC).replace(microsecond=0)
+    if before is not None and before.began_at >= now:  # its name is its second
+        now = before.began_at + timedelta(seconds=1)
     name = re.sub(r"[^a-z0-9]+", "-", config.name.lower()).strip("-")[:32]
     run = RunFile(id=f"{name}-{now:%Y%m%d-%H%M%S}", began_at=now, start_sha256=card.weights_sha256, settings=wanted)
     with writing_aside(folder.run_file) as aside:

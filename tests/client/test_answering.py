@@ -6,136 +6,27 @@ import hashlib
 import json
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-from brainunet import chain
 from brainunet.errors import BrainUNetError, ChainBroken, ConfigError
-from brainunet.records import AnyTask, EvaluateReply, EvaluateTask, Fault, FaultCode, Reply, TrainReply, TrainTask
+from brainunet.records import AnyTask, Fault, FaultCode, Reply, TrainReply, TrainTask
 from brainunet.spool import read_packed, write_packed
-from brainunet.wire import Packed, pack, unpack
-from brainunet_client.answering import OUTSIDE_HOURS_EXIT, WORKER, Clock, Desk, run_command
-from brainunet_client.enrolment import load_identity
+from brainunet.wire import Packed, pack
+from brainunet_client.answering import run_command
 from brainunet_client.home import Home
-from brainunet_client.ledger import SENT, figures_of
+from brainunet_client.ledger import figures_of
 from tests.support import messages
-from tests.support.homes import joined_home, set_to
+from tests.support.desks import OpenDesk, code_of, ending, home, is_the, open_desk, replying, said, sent
+from tests.support.homes import set_to
+
+__all__ = ["home", "open_desk", "said"]
 
 TASK: TrainTask = messages.train_task()
 REPLY: TrainReply = messages.train_reply()
-NIGHTS = 'hours = ["19:00-07:00"]\n'
-
-Work = Callable[[Path], int]  # what a worker does with the file for its reply, and the code that it ends with
-
-
-def replying(reply: Reply) -> Work:
-    def work(reply_file: Path) -> int:
-        write_packed(reply_file, pack(reply))
-        return 0
-
-    return work
-
-
-def ending(code: int) -> Work:
-    return lambda reply_file: code
-
-
-@dataclass
-class Workers:
-    """In the place of processes: each does the next thing of the list."""
-
-    work: list[Work]
-    commands: list[Sequence[str]] = field(default_factory=list)
-
-    def __call__(self, command: Sequence[str]) -> int:
-        self.commands.append(command)
-        return self.work.pop(0)(Path(command[len(WORKER) + 2]))
-
-    @property
-    def count(self) -> int:
-        return len(self.commands)
-
-
-@dataclass
-class Time:
-    """Passes when somebody waits, or a test says so."""
-
-    start: datetime
-    passed_s: float = 0.0
-    waits: list[float] = field(default_factory=list)
-
-    def wait(self, seconds: float) -> None:
-        self.waits.append(seconds)
-        self.passed_s += seconds
-
-    @property
-    def clock(self) -> Clock:
-        return Clock(lambda: self.start + timedelta(seconds=self.passed_s), lambda: self.passed_s, self.wait)
-
-
-def at(clock: str) -> Time:
-    return Time(datetime.fromisoformat(f"2026-03-01T{clock}").astimezone())
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return joined_home(tmp_path / "home")
-
-
-@pytest.fixture
-def said() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def open_desk(home: Home, tmp_path: Path, said: list[str]) -> Callable[..., tuple[Desk, Workers]]:
-    def open_desk(*work: Work, time: Time | None = None) -> tuple[Desk, Workers]:
-        workers = Workers(list(work))
-        clock = (time or at("12:00")).clock
-        return Desk(home, tmp_path / "cases of Jane Doe", load_identity(home).kit, said.append, workers, clock), workers
-
-    return open_desk
-
-
-OpenDesk = Callable[..., tuple[Desk, Workers]]
-
-
-def read(packed: Packed) -> Reply:
-    reply: Reply = unpack(packed, TrainReply | EvaluateReply | Fault)
-    return reply
-
-
-def code_of(packed: Packed) -> FaultCode:
-    """The code of a fault in which there is nothing else."""
-    reply = read(packed)
-    assert isinstance(reply, Fault), reply
-    assert json.loads(packed.header).keys() == {"protocol", "run", "round", "kind", "code"}
-    assert packed.values is None
-    return reply.code
-
-
-def sent(home: Home) -> list[Mapping[str, Any]]:
-    return [entry.data for entry in chain.entries(home.ledger) if entry.kind == SENT]
-
-
-def waiting(seconds: int, task: TrainTask = TASK) -> Packed:
-    """A task whose reply the coordinator awaits for so long."""
-    return pack(task.model_copy(update={"answer_within_s": seconds}))
-
-
-def is_the(reply: Reply, packed: Packed) -> bool:
-    expected = pack(reply)
-    return packed.header == expected.header and (
-        np.array_equal(packed.values, expected.values)
-        if packed.values is not None and expected.values is not None
-        else packed.values is expected.values
-    )
 
 
 def test_a_task_is_kept_before_its_work_and_the_ledger_is_written_after_it(home: Home, open_desk: OpenDesk) -> None:
@@ -399,113 +290,3 @@ def test_without_settings_nobody_knows_by_what_right_and_nothing_leaves(home: Ho
 
     with pytest.raises(ConfigError):
         open_desk()[0].answer(pack(TASK))
-
-
-# --- hours and deadlines ----------------------------------------------------------------------------------------------------
-
-
-def test_training_waits_for_its_hours(home: Home, open_desk: OpenDesk, said: list[str]) -> None:
-    set_to(home, NIGHTS)
-    time = at("18:30")
-    desk, workers = open_desk(replying(REPLY), time=time)
-
-    assert is_the(REPLY, desk.answer(waiting(3600)))
-
-    assert (time.waits, workers.count) == ([1800.0], 1)
-    assert "round 3: waiting 0.5 hours, until training may run here (hours in site.toml)" in said
-
-
-def test_within_its_hours_training_begins_at_once(home: Home, open_desk: OpenDesk) -> None:
-    set_to(home, NIGHTS)
-    time = at("23:00")
-
-    assert is_the(REPLY, open_desk(replying(REPLY), time=time)[0].answer(pack(TASK)))
-    assert time.waits == []
-
-
-def test_a_coordinator_that_will_not_wait_for_the_hours_is_told_so_at_once(home: Home, open_desk: OpenDesk) -> None:
-    set_to(home, NIGHTS)
-    time = at("18:30")
-    desk, workers = open_desk(replying(REPLY), time=time)
-
-    assert code_of(desk.answer(waiting(1800))) is FaultCode.OUTSIDE_HOURS
-    assert (time.waits, workers.count) == ([], 0)
-
-    assert is_the(REPLY, desk.answer(waiting(1801)))
-
-
-def test_scoring_is_not_held_to_the_hours_of_training(home: Home, open_desk: OpenDesk) -> None:
-    set_to(home, NIGHTS)
-    time = at("12:00")
-    desk, _ = open_desk(replying(messages.evaluate_reply()), time=time)
-
-    assert isinstance(read(desk.answer(pack(messages.evaluate_task()))), EvaluateReply)
-    assert time.waits == []
-
-
-def test_a_worker_that_stopped_when_the_hours_were_over_is_started_again_when_they_begin(
-    home: Home, open_desk: OpenDesk
-) -> None:
-    set_to(home, NIGHTS)
-    time = at("06:00")
-
-    def until_seven(reply_file: Path) -> int:
-        time.passed_s += 3600
-        return OUTSIDE_HOURS_EXIT
-
-    desk, workers = open_desk(until_seven, replying(REPLY), time=time)
-
-    assert is_the(REPLY, desk.answer(pack(TASK)))
-    assert (time.waits, workers.count) == ([12 * 3600.0], 2)
-    assert len(sent(home)) == 1
-
-
-def test_a_worker_and_its_desk_agree_on_hours_that_were_changed_in_between(home: Home, open_desk: OpenDesk) -> None:
-    time = at("12:00")
-
-    def meets_new_hours(reply_file: Path) -> int:
-        set_to(home, NIGHTS)
-        return OUTSIDE_HOURS_EXIT
-
-    desk, _ = open_desk(meets_new_hours, replying(REPLY), time=time)
-
-    assert is_the(REPLY, desk.answer(pack(TASK)))
-    assert time.waits == [7 * 3600.0]
-
-
-def test_a_task_past_its_deadline_is_too_late(home: Home, open_desk: OpenDesk) -> None:
-    set_to(home, NIGHTS)
-    time = at("06:00")
-
-    def slow(reply_file: Path) -> int:
-        time.passed_s += 3600
-        return OUTSIDE_HOURS_EXIT
-
-    desk, workers = open_desk(slow, time=time)
-
-    assert code_of(desk.answer(waiting(3600))) is FaultCode.TOO_LATE
-    assert workers.count == 1
-
-
-@pytest.mark.parametrize(("answer_within_s", "told"), [(None, ()), (1, ("--seconds", "1")), (5400, ("--seconds", "3600"))])
-def test_a_worker_is_told_what_is_left_of_the_time(
-    answer_within_s: int | None, told: Sequence[str], home: Home, open_desk: OpenDesk
-) -> None:
-    set_to(home, NIGHTS if answer_within_s == 5400 else "")
-    desk, workers = open_desk(replying(REPLY), time=at("18:30"))
-
-    desk.answer(pack(TASK.model_copy(update={"answer_within_s": answer_within_s})))
-
-    (command,) = workers.commands
-    assert tuple(command[: len(WORKER)]) == WORKER
-    assert tuple(command[len(WORKER) : len(WORKER) + 2]) == (str(home.path), str(desk.data))
-    assert tuple(command[len(WORKER) + 3 :]) == told
-
-
-def test_an_evaluation_has_a_deadline_too(open_desk: OpenDesk) -> None:
-    task: EvaluateTask = messages.evaluate_task().model_copy(update={"answer_within_s": 60})
-    desk, workers = open_desk(replying(messages.evaluate_reply()))
-
-    desk.answer(pack(task))
-
-    assert workers.commands[0][-2:] == ["--seconds", "60"]

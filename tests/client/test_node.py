@@ -278,6 +278,7 @@ def flower() -> Iterator[logging.Logger]:
     logger = logging.getLogger("flwr")
     handlers, propagate, level = logger.handlers[:], logger.propagate, logger.level
     logger.setLevel(logging.INFO)
+    logger.propagate = False
     yield logger
     logger.handlers[:], logger.propagate = handlers, propagate
     logger.setLevel(level)

@@ -150,6 +150,7 @@ def end(*_):
     print("node ended", flush=True)
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
+signal.signal(signal.SIGINT, lambda *_: print("node was interrupted", flush=True))
 print("node began for", *sys.argv[1:], flush=True)
 time.sleep(60)
 """

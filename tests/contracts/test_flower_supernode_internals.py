@@ -92,8 +92,8 @@ def test_in_process_isolation_a_node_starts_no_other_process() -> None:
 )
 def test_a_name_that_we_replace_is_looked_up_in_its_module_when_it_is_used(caller: Callable[..., object], name: str) -> None:
     function = inspect.unwrap(caller)
-    inner = [const for const in function.__code__.co_consts if inspect.iscode(const)]  # type: ignore[attr-defined]
-    used = {found for code in (function.__code__, *inner) for found in code.co_names}  # type: ignore[attr-defined]
+    inner = [const for const in function.__code__.co_consts if inspect.iscode(const)]
+    used = {found for code in (function.__code__, *inner) for found in code.co_names}
 
     assert name in used, f"{caller.__name__} no longer uses {name}: what we put in its place would have no effect"
     assert hasattr(inspect.getmodule(function), name)
@@ -181,6 +181,7 @@ def test_a_node_s_tasks_can_be_ended_before_a_process_takes_them_up(state: NodeS
     task = state.create_task(task_type=TaskType.CLIENT_APP, run_id=1, fab_hash="ab" * 32)
     assert [known.task_id for known in state.get_tasks()] == [task]
 
+    assert task is not None
     assert state.finish_task(task, SubStatus.STOPPED, "")
 
 

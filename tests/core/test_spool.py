@@ -73,11 +73,12 @@ def test_no_values_at_all_are_not_the_same_as_values_of_which_there_are_none(pat
 
     values = kept(path).values
     assert values is not None
-    assert (values.shape, values.dtype) == ((0,), np.float32)
+    assert values.shape == (0,)
+    assert values.dtype == np.float32
 
 
 @pytest.mark.parametrize("values", [VALUES.astype(">f4"), VALUES.repeat(2)[::2], VALUES.astype(np.float64)])
-def test_values_come_back_the_same_however_they_lie_in_memory(path: Path, values: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_values_come_back_the_same_however_they_lie_in_memory(path: Path, values: np.ndarray) -> None:
     write_packed(path, Packed("{}", values))
 
     back = kept(path).values

@@ -65,21 +65,21 @@ def test_a_client_killed_in_training_goes_on_from_its_checkpoint_to_the_same_mod
 ) -> None:
     import torch
 
-    through = new_federation(**ALONE, train__steps="40")
+    through = new_federation(**ALONE, train__steps="60", train__patch="[48,48,48]")
     through.enrol("CRV")
     server = through.serve()
     through.join("CRV", phantoms(1))
     through.wait_completed(server, 180)
     through.close()
 
-    federation = new_federation(**ALONE, train__steps="40")
+    federation = new_federation(**ALONE, train__steps="60", train__patch="[48,48,48]")
     kept = federation.enrol("CRV").work / "training.ckpt"
     server = federation.serve()
     client = federation.join("CRV", phantoms(1))
     federation.wait(kept.exists, 120, "a checkpoint")
     client.kill()
     state = torch.load(kept, weights_only=True)
-    assert 25 <= state["step"] < 40
+    assert 25 <= state["step"] < 60
     state["losses"] = [1000.0] * state["step"]  # what went before is only known from here
     torch.save(state, kept)
     federation.join("CRV", phantoms(1))
@@ -94,7 +94,7 @@ def test_a_client_killed_in_training_goes_on_from_its_checkpoint_to_the_same_mod
 def test_a_client_whose_first_process_alone_is_killed_leaves_no_process_behind(
     phantoms: Phantoms, new_federation: NewFederation
 ) -> None:
-    federation = new_federation(**ALONE, train__steps="400")
+    federation = new_federation(**ALONE, train__steps="4000", train__patch="[48,48,48]")
     federation.enrol("CRV")
     federation.serve()
     client = federation.join("CRV", phantoms(1))
@@ -116,7 +116,7 @@ def is_running(pid: int) -> bool:
 def test_a_server_killed_while_clients_train_takes_their_replies_when_it_is_back(
     phantoms: Phantoms, new_federation: NewFederation
 ) -> None:
-    federation = new_federation(rounds__count="1", train__steps="40")
+    federation = new_federation(rounds__count="1", train__steps="60", train__patch="[48,48,48]")
     for site in ("CRV", "NKDC"):
         federation.enrol(site)
     server = federation.serve()
@@ -136,7 +136,7 @@ def test_a_server_killed_while_clients_train_takes_their_replies_when_it_is_back
 def test_a_link_cut_for_a_minute_and_a_half_in_training_costs_nothing_but_the_time(
     phantoms: Phantoms, new_federation: NewFederation
 ) -> None:
-    federation = new_federation(**ALONE, rounds__deadline_s="400", train__steps="20")
+    federation = new_federation(**ALONE, rounds__deadline_s="400", train__steps="60", train__patch="[48,48,48]")
     with Link(federation.folder, federation.port) as link:
         federation.enrol("CRV", link.address)
         server = federation.serve()
@@ -212,7 +212,8 @@ def test_a_link_cut_again_and_again_in_an_upload_loses_no_round_and_sends_no_obj
             federation.wait(lambda: link.bytes_up > 600_000, 60, "the first cut")
             link.cut_after(600_000, 1.0)
             federation.wait_completed(server, 60)
-        assert link.bytes_up < 2_400_000
+        # 1.4 MB of update: beside it only the two objects in which the line was cut, and questions
+        assert link.bytes_up < 3_000_000
 
     assert_answered(federation)
     assert_model(federation, 1, [{"CRV": 10}])

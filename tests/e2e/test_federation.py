@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from brainunet import chain
 from brainunet.records import TrainTask
@@ -19,6 +20,8 @@ from tests.support.federation import done, told
 from tests.support.running import Federation, new_federation, phantoms
 
 __all__ = ["new_federation", "phantoms"]
+
+pytestmark = pytest.mark.slow
 
 NewFederation = Callable[..., Federation]
 
@@ -69,7 +72,7 @@ def test_two_hospitals_train_together_from_the_command_lines_alone(
 
     server = federation.serve()
     clients = [federation.join(site, phantoms(number)) for number, site in enumerate(sites, start=1)]
-    federation.wait_completed(server, 120)
+    federation.wait_completed(server, 240)  # torch is loaded six times
 
     for number in (1, 2):
         rows = federation.outcomes(number)

@@ -13,7 +13,7 @@ from brainunet.records import EvaluateTask, TrainReply, TrainTask
 from brainunet.wire import pack
 from brainunet_server.answers import Answer
 from brainunet_server.flower.fleet import FleetExchange
-from tests.support.fleet import Fleet, Parcel, Work, fleet, superlink
+from tests.support.fleet import Fleet, Parcel, Work, at_once, fleet, superlink
 from tests.support.replies import PLAN, START, evaluate_reply, train_reply
 
 __all__ = ["fleet", "superlink"]  # fixtures
@@ -165,7 +165,7 @@ def test_a_task_with_a_whole_reply_is_never_delivered_again(fleet: Fleet) -> Non
         TASK,
         ["CRV", "NKDC"],
         crv.takes,
-        lambda: (crv.answers(), crv.is_given_nothing()),  # whole, but not yet looked at
+        at_once(crv.answers, crv.is_given_nothing),  # whole, but not yet looked at
         crv.is_given_nothing,
         nkdc.takes,
         nkdc.answers,
@@ -185,7 +185,7 @@ def test_a_second_whole_reply_is_not_taken(fleet: Fleet) -> None:
         TASK,
         ["CRV", "NKDC"],
         crv.takes,
-        lambda: (crv.answers(), answers_again()),
+        at_once(crv.answers, answers_again),
         answers_again,
         nkdc.takes,
         nkdc.answers,
@@ -287,7 +287,7 @@ def test_replies_of_many_sites_leave_nothing_behind(fleet: Fleet, sites: int) ->
     steps: list[Callable[[], object]] = []
     for number, name in enumerate(names):
         work = Work(fleet.node(name), train_reply(number / 10))
-        steps.append(lambda work=work: (work.takes(), work.answers(), stored.append(len(fleet.state.object_store))))
+        steps.append(at_once(work.takes, work.answers, lambda: stored.append(len(fleet.state.object_store))))
 
     answers: list[Answer] = fleet.ask(TASK, names, *steps)
 

@@ -14,7 +14,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from brainunet.certificates import new_site_key
 from brainunet.records import TrainTask
 from brainunet_server.flower import linkstate
-from tests.support.fleet import FakeNode, Fleet, Work, fleet, new_superlink, superlink
+from tests.support.fleet import FakeNode, Fleet, Work, at_once, fleet, new_superlink, superlink
 from tests.support.replies import PLAN, START, train_reply
 
 __all__ = ["fleet", "superlink"]  # fixtures
@@ -254,7 +254,7 @@ def test_a_second_reply_to_the_round_in_progress_is_not_called_late(fleet: Fleet
         crv.reply = train_reply(9.0)
         crv.node.announces(crv.makes())
 
-    fleet.ask(TASK, ["CRV", "NKDC"], crv.takes, lambda: (crv.answers(), answers_again()), nkdc.takes, nkdc.answers)
+    fleet.ask(TASK, ["CRV", "NKDC"], crv.takes, at_once(crv.answers, answers_again), nkdc.takes, nkdc.answers)
     fleet.ask(TASK.model_copy(update={"round": 2}), ["CRV"])
 
     assert fleet.late == []

@@ -174,7 +174,7 @@ def test_a_paused_run_begins_no_round_until_it_is_resumed(waiting: Waiting) -> N
     assert waiting.patient.sites() == ["CRV", "LASUTH", "NKDC"]
     assert waiting.clock.now == pytest.approx(600, abs=0.6)
     assert ("paused", "paused: no round begins until flower-server resume") in said
-    assert kinds(waiting.folder) == ["run-paused"]
+    assert kinds(waiting.folder) == ["run-paused", "run-resumed"]
 
 
 def test_a_run_can_be_paused_while_it_waits_for_sites(waiting: Waiting) -> None:
@@ -183,7 +183,7 @@ def test_a_run_can_be_paused_while_it_waits_for_sites(waiting: Waiting) -> None:
 
     assert waiting.patient.sites() == ["CRV", "NKDC"]
     assert waiting.clock.now == pytest.approx(600, abs=1)
-    assert kinds(waiting.folder) == ["run-paused"]
+    assert kinds(waiting.folder) == ["run-paused", "run-resumed"]
 
 
 @pytest.mark.parametrize("sites", [[], ["CRV", "NKDC"]], ids=["too few", "enough"])
@@ -227,7 +227,7 @@ def test_a_rest_is_as_long_as_it_should_be_and_a_stop_ends_it(waiting: Waiting) 
 
 def test_only_a_stop_is_obeyed_at_once(waiting: Waiting) -> None:
     for what in ("run", "pause"):
-        want(waiting.folder, what)  # type: ignore[arg-type]
+        want(waiting.folder, what)
         obey(waiting.folder)
     want(waiting.folder, "stop")
     with pytest.raises(Stop):

@@ -56,9 +56,9 @@ def run(
     return list(rounds(plan, start, 0, sites, taken or strategy("fedavg"), folder))
 
 
-def killed(folder: Path, after: int, plan: Plan = DURABLE, **sites: dict[str, Reply]) -> None:
+def killed(folder: Path, after: int, plan: Plan = DURABLE, *, instead: dict[str, Reply] | None = None) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(folder, Sites(after, **sites), plan)
+        run(folder, Sites(after, instead or {}), plan)
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 3])

@@ -194,7 +194,7 @@ class FakeSite:
         )
         wanted = set(told.objects_to_push)
         ids = dict.fromkeys(node.object_id for node in iterate_object_tree(parcel.tree))
-        left = [object_id for object_id in ids if object_id in wanted and only(object_id)]
+        left = [id_ for id_ in ids if id_ in wanted and id_ in parcel.objects and only(id_)]
         for number, object_id in enumerate(left, start=1):
             if number == len(left):
                 before_last()

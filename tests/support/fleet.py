@@ -176,14 +176,21 @@ class FakeNode:
             TaskIdentity._run_id, TaskIdentity._node_id, TaskIdentity._task_id = before
 
 
+def at_once(*steps: Callable[[], object]) -> Callable[[], None]:
+    """These steps as one."""
+
+    def all_of_them() -> None:
+        for step in steps:
+            step()
+
+    return all_of_them
+
+
 @contextmanager
 def chunks_of(n_bytes: int) -> Iterator[None]:
-    before = flower_array.FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
-    flower_array.FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE = n_bytes
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flower_array, "FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE", n_bytes)
         yield
-    finally:
-        flower_array.FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE = before
 
 
 @dataclass

@@ -44,8 +44,8 @@ QUICK: Final = {
     "rounds.retry_s": "1",
     "rounds.deadline_s": "120",
     "validation.min_cases": "1",
-    "train.steps": "4",
-    "train.patch": "[48,48,48]",
+    "train.steps": "2",
+    "train.patch": "[32,32,32]",
     "train.batch_size": "1",
     "train.precision": "fp32",
 }
@@ -147,7 +147,7 @@ class Federation:
         before = (self.root / "server.out").read_text().count(" is served at ") if (self.root / "server.out").exists() else 0
         program = self._start("server", command, env or {})
         if waits:
-            self.wait(lambda: program.said.count(" is served at ") > before, 30, "the server listens", needs=program)
+            self.wait(lambda: program.said.count(" is served at ") > before, 30, "the server listens")
         return program
 
     def join(self, name: str, data: Path, env: Mapping[str, str] | None = None) -> Program:
@@ -213,15 +213,12 @@ class Federation:
     def start(self) -> Weights:
         return read_model(self.folder.start_model)[0]
 
-    def wait(self, what: Callable[[], T], seconds: float, why: str, *, needs: Program | None = None) -> T:
-        """Wait until ``what`` gives something; else the test fails with what every process said.
-
-        ``needs``: a process that must not end before.
-        """
+    def wait(self, what: Callable[[], T], seconds: float, why: str) -> T:
+        """Wait until ``what`` gives something; else, or when a server ends badly, the test fails with what all have said."""
         ends_at = time.monotonic() + seconds
         while not (found := what()):
-            if needs is not None and not needs.is_alive and not what():
-                pytest.fail(f"{needs.name} ended with {needs.process.returncode}; waited for: {why}\n{self.logs()}")
+            if broken := [one for one in self.programs if one.name == "server" and (one.process.poll() or 0) > 0]:
+                pytest.fail(f"the server ended with {broken[-1].process.returncode}; waited for: {why}\n{self.logs()}")
             if time.monotonic() > ends_at:
                 pytest.fail(f"not within {seconds:g} s: {why}\n{self.logs()}")
             time.sleep(0.1)

@@ -1,7 +1,7 @@
 """Flower's state of nodes, messages and objects, with what it lacks for sites behind bad links (docs/adr/0011).
 
 Each override says what goes wrong without it. They lean on names inside Flower 1.41, and each such name has its contract
-test in tests/contracts/test_flower_internals.py.
+test in tests/contracts.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -69,18 +68,22 @@ class Objects(InMemoryObjectStore):
                 self._file(object_id).unlink(missing_ok=True)
             super().clear()
 
-    def below(self, root: str) -> Iterator[str]:
-        """``root`` and all that it refers to, those that it needs first; nothing of one that is not known."""
-        entry = self.store.get(root)
-        if entry is not None:
-            for child in entry.child_object_ids:
-                yield from self.below(child)
-            yield root
+    def below(self, root: str) -> list[str]:
+        """``root`` and all that it refers to, each once; nothing of one that is not known."""
+        found: dict[str, None] = {}
+        waiting = [root]
+        while waiting:
+            object_id = waiting.pop()
+            entry = self.store.get(object_id)
+            if entry is not None and object_id not in found:  # a hostile tree may name one object a thousand times
+                found[object_id] = None
+                waiting.extend(entry.child_object_ids)
+        return list(found)
 
     def is_whole(self, root: str) -> bool:
         """Whether the object and all that it refers to have arrived."""
         with self.lock_store:
-            ids = list(self.below(root))
+            ids = self.below(root)
             return bool(ids) and all(self.store[object_id].is_available for object_id in ids)
 
     def _file(self, object_id: str) -> Path:
