@@ -114,8 +114,10 @@ class Desk:
                 break
         reply = read_packed(reply_file)
         if reply is None:
-            self.say(f"round {task.round}: the work ended without a reply (exit {code}); see {self.home.log}")
             killed = code == -signal.SIGKILL  # what the system does to a process that takes too much memory
+            self.say(f"round {task.round}: the work ended without a reply (exit {code}); see {self.home.log}")
+            if killed:
+                self.say("most likely memory ran out: close other programs here, or ask the coordinator for smaller patches")
             return pack(_fault(task, FaultCode.OUT_OF_MEMORY if killed else FaultCode.INTERNAL))
         return reply
 
@@ -166,7 +168,7 @@ class Desk:
             purpose=settings.purpose,
             legal_basis=settings.legal_basis,
         )
-        what = reply.code.value if isinstance(reply, Fault) else f"{packed.n_bytes / 1e6:.1f} MB"
+        what = reply.code.value if isinstance(reply, Fault) else f"{packed.n_bytes / 1e3:.0f} kB"
         self.say(f"round {reply.round}: sending {reply.kind.replace('_', ' ')}, {what}")
 
 

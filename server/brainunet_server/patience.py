@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from brainunet.records import AnyTask
+from brainunet.records import AnyTask, TrainTask
 from brainunet_server.answers import Answer, Exchange
 from brainunet_server.federation import Folder, RoundsConfig
 from brainunet_server.membership import Membership
@@ -56,7 +56,8 @@ class Patient:
     def ask(self, task: AnyTask, sites: Sequence[str]) -> Iterator[Answer]:
         self.board.begin(task.round, sites, self.rounds.deadline_s)
         if sites:
-            say(f"round {task.round}: asking {', '.join(sites)}")
+            what = "" if isinstance(task, TrainTask) else " to score the last model"
+            say(f"round {task.round}: asking {', '.join(sites)}{what}")
             self.record.note("task-sent", round=task.round, task=task.kind, sites=list(sites))
         for answer in self.inner.ask(task, sites):
             self.board.heard_from(answer.site)

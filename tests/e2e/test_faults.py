@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import signal
-import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +16,17 @@ from brainunet.modelfile import read_model, write_model
 from brainunet.signing import sign_file
 from brainunet.weights import Weights
 from brainunet_server.start_model import PURPOSE
-from tests.e2e.test_federation import NewFederation, assert_model, known
-from tests.support.fake_site import FakeSite, Received, good_reply, honest
+from tests.support.fake_site import FakeSite, honest
+from tests.support.known import assert_model, known
 from tests.support.link import Link
 from tests.support.postgres import postgres_server, postgres_url
-from tests.support.rights import full_disk
 from tests.support.running import Federation, new_federation, phantoms
 
 __all__ = ["new_federation", "phantoms", "postgres_server", "postgres_url"]
 
 pytestmark = pytest.mark.faults
 
+NewFederation = Callable[..., Federation]
 Phantoms = Callable[[int], Path]
 ALONE = {"rounds__min_sites": "1", "rounds__count": "1"}
 CUT_S = 90
@@ -85,7 +80,7 @@ def test_a_client_killed_in_training_goes_on_from_its_checkpoint_to_the_same_mod
     federation.join("CRV", phantoms(1))
     federation.wait_completed(server, 180)
 
-    assert (federation.outcomes(1)["CRV"].loss or 0) > 500
+    assert (federation.outcomes(1)["CRV"].loss or 0) > 100
     assert federation.model(1).digest == through.model(1).digest
     assert_answered(federation)
     assert_books_agree(federation, "CRV")
@@ -116,7 +111,7 @@ def is_running(pid: int) -> bool:
 def test_a_server_killed_while_clients_train_takes_their_replies_when_it_is_back(
     phantoms: Phantoms, new_federation: NewFederation
 ) -> None:
-    federation = new_federation(rounds__count="1", train__steps="60", train__patch="[48,48,48]")
+    federation = new_federation(rounds__count="1", rounds__deadline_s="600", train__steps="15", train__patch="[48,48,48]")
     for site in ("CRV", "NKDC"):
         federation.enrol(site)
     server = federation.serve()
@@ -136,7 +131,7 @@ def test_a_server_killed_while_clients_train_takes_their_replies_when_it_is_back
 def test_a_link_cut_for_a_minute_and_a_half_in_training_costs_nothing_but_the_time(
     phantoms: Phantoms, new_federation: NewFederation
 ) -> None:
-    federation = new_federation(**ALONE, rounds__deadline_s="400", train__steps="60", train__patch="[48,48,48]")
+    federation = new_federation(**ALONE, rounds__deadline_s="400", train__steps="30", train__patch="[48,48,48]")
     with Link(federation.folder, federation.port) as link:
         federation.enrol("CRV", link.address)
         server = federation.serve()
@@ -266,109 +261,3 @@ def test_a_clock_that_is_wrong_is_named_by_the_check_and_by_the_running_client(
     client.end()
     federation.join("CRV", phantoms(1))
     federation.wait_completed(server, 120)
-
-
-def test_a_full_disk_at_a_site_is_a_fault_that_it_names_and_the_round_is_done_when_there_is_room(
-    phantoms: Phantoms, new_federation: NewFederation
-) -> None:
-    federation = new_federation(**ALONE)
-    data = phantoms(1)
-    with full_disk(1200) as disk:
-        home = federation.root / "home-CRV"
-        home.symlink_to(disk / "home")
-        (disk / "home").mkdir(mode=0o700)
-        federation.enrol("CRV")
-        server = federation.serve()
-        client = federation.join("CRV", data)
-        federation.wait(lambda: federation.audit("reply-refused", site="CRV"), 90, "the site says what is wrong")
-        assert federation.audit("reply-refused", site="CRV")[0].data["reason"] == "disk_full", federation.logs()
-        assert "No space left" in client.said
-        federation.wait(lambda: "disk_full" in federation.status()["status"]["message"], 10, "status says why")
-        subprocess.run(["mount", "-o", "remount,size=60m", str(disk)], check=True)
-        federation.wait_completed(server, 120)
-        assert_answered(federation)
-        assert_books_agree(federation, "CRV")
-        assert not list((disk / "home").rglob("*.part"))
-        client.kill()
-
-
-@pytest.mark.parametrize("size_kb", [2200, 4000, 6000, 8000])  # full at other moments
-def test_a_full_disk_at_the_server_is_said_and_the_round_is_done_when_there_is_room(
-    size_kb: int, new_federation: NewFederation
-) -> None:
-    cases = {"CRV": 10, "NKDC": 30}
-    with full_disk(30_000) as disk:
-        federation = new_federation(rounds__count="2")
-        shutil.move(federation.folder.path, disk / "fed")
-        federation.folder.path.symlink_to(disk / "fed")
-        homes = {site: federation.enrol(site) for site in cases}
-        subprocess.run(["mount", "-o", f"remount,size={size_kb}k", str(disk)], check=True)
-        server = federation.serve()
-        with ExitStack() as stack:
-            for site, number in cases.items():
-                stack.enter_context(FakeSite(homes[site], honest(known(site), number)))
-            federation.wait(lambda: "No space left" in server.said or "is full" in server.said, 60, "the server says so")
-            time.sleep(3)
-            assert server.is_alive, federation.logs()
-            subprocess.run(["mount", "-o", "remount,size=60m", str(disk)], check=True)
-            federation.wait_completed(server, 120)
-        assert_model(federation, 2, [cases] * 2)
-        assert chain.verify(federation.folder.audit).entries
-        assert not list((disk / "fed").rglob("*.part"))
-
-
-@pytest.fixture
-def restart_postgres(postgres_server: Path) -> Iterator[Callable[[float], None]]:
-    """Stops the database server, as an update of it does, and starts it again after so many seconds."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def restart(seconds: float) -> None:
-        from tests.support.postgres import _programs, _unprivileged, _wait_for
-
-        pid = int((postgres_server / "data" / "postmaster.pid").read_text().split()[0])
-        os.kill(pid, signal.SIGINT)
-        while (postgres_server / "data" / "postmaster.pid").exists():
-            time.sleep(0.1)
-        time.sleep(seconds)
-        data = str(postgres_server / "data")
-        command = [f"{_programs()}/postgres", "-D", data, "-k", str(postgres_server), "-c", "listen_addresses="]
-        with (postgres_server / "log").open("ab") as log:
-            started.append(
-                subprocess.Popen(command, stdout=log, stderr=log, cwd=postgres_server, **_unprivileged(postgres_server))
-            )
-        _wait_for(started[-1], postgres_server)
-
-    yield restart
-    for process in started:
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
-
-
-def test_a_database_that_is_restarted_in_mid_run_loses_no_round(
-    postgres_url: str, restart_postgres: Callable[[float], None], new_federation: NewFederation
-) -> None:
-    from brainunet_server.store.reader import StoreReader
-
-    federation = new_federation(rounds__count="3")
-    cases = {"CRV": 10, "NKDC": 30}
-    homes = {site: federation.enrol(site) for site in cases}
-    may_answer = threading.Event()
-
-    def holds_back(received: Received) -> None:
-        if received.task.round == 2:
-            received.site.wait(may_answer)
-        received.answer(good_reply(received.task, known("NKDC"), cases["NKDC"]))
-
-    server = federation.serve("--database", postgres_url)
-    with FakeSite(homes["CRV"], honest(known("CRV"), cases["CRV"])), FakeSite(homes["NKDC"], holds_back) as slow:
-        federation.wait(lambda: ("train_task", 2) in slow.tasks, 40, "round 2 is being done")
-        before = threading.Timer(1.0, may_answer.set)
-        before.start()
-        restart_postgres(5.0)
-        federation.wait_completed(server, 90)
-
-    assert_model(federation, 3, [cases] * 3)
-    with StoreReader(postgres_url) as store:
-        assert [model.round for model in store.models(federation.run_id)] == [0, 1, 2, 3]
-        assert {row.outcome for row in store.site_rounds(federation.run_id)} == {"answered"}
-        assert store.run(federation.run_id).status == "completed"

@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from brainunet import chain
-from brainunet.records import TrainTask
-from brainunet.weights import FloatArray, Weights
 from tests.support.fake_site import Behaviour, FakeSite, Received, good_reply, honest, never
 from tests.support.federation import done, told
+from tests.support.known import assert_model, change, known
 from tests.support.running import Federation, new_federation, phantoms
 
 __all__ = ["new_federation", "phantoms"]
@@ -24,30 +22,6 @@ __all__ = ["new_federation", "phantoms"]
 pytestmark = pytest.mark.slow
 
 NewFederation = Callable[..., Federation]
-
-
-def change(site: str, number: int, weights: Weights) -> Weights:
-    """A site's update in a round, as it can be made again by whoever knows its name."""
-    random = np.random.default_rng(int.from_bytes(hashlib.sha256(f"{site} {number}".encode()).digest()[:8], "big"))
-    return Weights.from_flat(weights.layout, random.normal(0, 1e-3, weights.flat().size).astype(np.float32))
-
-
-def known(site: str) -> Callable[[TrainTask], Weights]:
-    return lambda task: change(site, task.round, task.weights)
-
-
-def expected(start: Weights, rounds: Sequence[Mapping[str, int]]) -> FloatArray:
-    """The last model by plain arithmetic: each round adds the mean of its sites' changes, by their cases."""
-    model = start.flat().astype(np.float64)
-    for number, cases in enumerate(rounds, start=1):
-        total = sum(cases.values())
-        model += sum(change(site, number, start).flat().astype(np.float64) * n / total for site, n in cases.items())
-    return model.astype(np.float32)
-
-
-def assert_model(federation: Federation, number: int, rounds: Sequence[Mapping[str, int]]) -> None:
-    got = federation.model(number).flat()
-    np.testing.assert_allclose(got, expected(federation.start(), rounds), rtol=0, atol=1e-6)
 
 
 def test_two_hospitals_train_together_from_the_command_lines_alone(

@@ -51,6 +51,7 @@ POLL_S: Final = 0.2
 HEARTBEAT_S: Final = 30
 NOT_STORED: Final = 1  # of a good answer (HTTP 200) that an object was not taken
 
+_CHUNK_SIZE: Final = "FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE"
 _FLOWER = threading.Lock()  # its numbers for a whole process are changed here and put back
 
 R = TypeVar("R")
@@ -89,8 +90,8 @@ class Received:
         """A reply with this content; ``metadata`` in place of what Flower would say, such as ``src_node_id``."""
         records = content if isinstance(content, RecordDict) else to_records(pack(content))
         with _FLOWER, no_object_id_recompute():
-            before = flower_array.FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
-            flower_array.FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE = CHUNK_BYTES
+            before = getattr(flower_array, _CHUNK_SIZE)
+            setattr(flower_array, _CHUNK_SIZE, CHUNK_BYTES)
             try:
                 message = Message(records, reply_to=self.message)
                 message.metadata.__dict__.update({f"_{name}": value for name, value in metadata.items()})
@@ -98,7 +99,7 @@ class Received:
                 objects = {id_: obj.deflate() for id_, obj in get_all_nested_objects(message).items()}
                 tree = get_object_tree(message)
             finally:
-                flower_array.FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE = before
+                setattr(flower_array, _CHUNK_SIZE, before)
         return Parcel(remove_content_from_message(message), tree, objects)
 
     def answer(self, content: Reply | RecordDict, **metadata: Any) -> None:
