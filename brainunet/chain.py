@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from brainunet.errors import BrainUNetError, ChainBroken
-from brainunet.files import writing_aside
+from brainunet.files import flush_name, writing_aside
 
 MAX_LINE_BYTES: Final = 64 * 1024
 TORN: Final = "torn"  # the kind of the entry that tells of a line cut short
@@ -80,7 +80,7 @@ def append(path: Path, kind: str, data: Mapping[str, JSON], *, at: datetime | No
         entry = _following(last, at, kind, data)
         _write_or_restore(descriptor, whole, size, lines + _line(entry))
         if not size:
-            _flush_name(path)
+            flush_name(path)
     return entry
 
 
@@ -256,15 +256,6 @@ def _write(descriptor: int, start: int, content: bytes) -> None:
     while content:
         written = os.pwrite(descriptor, content, start)
         content, start = content[written:], start + written
-
-
-def _flush_name(path: Path) -> None:
-    """Wait until a new file's name is on the disk: it is the folder that holds it."""
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 @contextmanager

@@ -28,6 +28,8 @@ def writing_aside(path: Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             flush(aside)
         aside.replace(path)
+        if durable:
+            flush_name(path)
     except OSError as error:
         raise BrainUNetError(
             path,
@@ -43,3 +45,13 @@ def flush(path: Path) -> None:
     """Wait until a written file is on the disk itself, so that a power cut after its renaming can't empty it."""
     with path.open("r+b") as written:  # Windows flushes only what is open for writing
         os.fsync(written.fileno())
+
+
+def flush_name(path: Path) -> None:
+    """Wait until a file's name is on the disk: it is the folder that holds it. Not every system can wait for that."""
+    with suppress(OSError):
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

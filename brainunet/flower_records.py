@@ -6,25 +6,66 @@ Imported only by the ``flower/`` folders of server and client (docs/adr/0002).
 from __future__ import annotations
 
 import io
+import json
+import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.supercore.inflatable.inflatable_object import get_object_body, get_object_head_values_from_object_content
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
 from brainunet.errors import FederationError
 from brainunet.wire import Packed
 
-HEADER, VALUES = "header", "values"
+HEADER, VALUES, NONCE = "header", "values", "nonce"
 _NPY_HEAD = 1024  # the description of an (N,) array takes 128 bytes
 
 
-def to_records(packed: Packed) -> RecordDict:
-    """One ConfigRecord with the header, and one ArrayRecord with the values where there are any."""
-    records = RecordDict({HEADER: ConfigRecord({HEADER: packed.header})})
+def to_records(packed: Packed, *, unlike_any_other: bool = False) -> RecordDict:
+    """One ConfigRecord with the header, and one ArrayRecord with the values where there are any.
+
+    Flower stores objects by their content, those of all sites together: a reply must be ``unlike_any_other``, or a site that
+    guesses it (a fault is easy to guess) could announce its objects in another shape, and it would never arrive whole.
+    """
+    nonce = {NONCE: secrets.token_hex(16)} if unlike_any_other else {}
+    records = RecordDict({HEADER: ConfigRecord({HEADER: packed.header, **nonce})})
     if packed.values is not None:
         records[VALUES] = ArrayRecord({VALUES: Array(packed.values)})
     return records
+
+
+def inflated(root: str, contents: dict[str, bytes], limit_bytes: int) -> Message:
+    """The message that Flower's objects make together; ``contents`` is emptied, to need the memory once.
+
+    Raises:
+        FederationError: they make none, or one that would take more than ``limit_bytes``: an array's description may name one
+            chunk a million times.
+    """
+    try:
+        claimed = sum(_claimed_bytes(content, contents) for content in contents.values())
+        if claimed > limit_bytes:
+            raise FederationError("message", found=f"arrays of {claimed} bytes", expected=f"at most {limit_bytes}")
+        whole = inflate_object_from_contents(root, contents)
+    except FederationError:
+        raise
+    except Exception as error:  # noqa: BLE001 # objects made up by others fail in a dozen ways
+        raise FederationError("message", found=f"objects that make no message ({type(error).__name__})") from None
+    if not isinstance(whole, Message):
+        raise FederationError("message", found=f"a {type(whole).__name__}", expected="a message")
+    whole.metadata.__dict__["_message_id"] = root
+    return whole
+
+
+def _claimed_bytes(content: bytes, contents: Mapping[str, bytes]) -> int:
+    """How large the array is that this object describes; 0 of one that is no array."""
+    kind, children, _ = get_object_head_values_from_object_content(content)
+    if kind != Array.__qualname__:
+        return 0
+    sizes = [len(contents[child]) for child in children]
+    return sum(sizes[index] for index in json.loads(get_object_body(content, Array))["arraychunk_ids"])
 
 
 def _values(array: Array) -> npt.NDArray[Any]:
@@ -52,7 +93,7 @@ def from_records(records: RecordDict) -> Packed:
         FederationError: other records or keys than these, or an array that numpy cannot read without pickle.
     """
     configs, arrays = dict(records.config_records), dict(records.array_records)
-    header = configs[HEADER].get(HEADER) if set(configs) == {HEADER} and len(configs[HEADER]) == 1 else None
+    header = configs[HEADER].get(HEADER) if set(configs) == {HEADER} and set(configs[HEADER]) <= {HEADER, NONCE} else None
     strangers = records.metric_records or set(arrays) - {VALUES} or any(set(record) != {VALUES} for record in arrays.values())
     if not isinstance(header, str) or strangers:
         raise FederationError("message", found="other records than a header and its values", expected="this protocol's two")

@@ -81,7 +81,8 @@ class Record(BaseModel):
 
 
 Count = Annotated[int, Field(strict=True, ge=0, le=10_000_000)]
-Seconds = Annotated[FiniteFloat, Field(ge=0)]
+Seconds = Annotated[FiniteFloat, Field(ge=0, le=1e9)]
+Figure = Annotated[FiniteFloat, Field(ge=-1e9, le=1e9)]  # sums of any number of them stay finite
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Version = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9.+_-]+$")]
 # The values travel beside the header as one flat array (see brainunet.wire), never inside the JSON.
@@ -96,15 +97,18 @@ class ScoreRow(Record):
 
     structure: Structure
     metric: Annotated[str, Field(max_length=32, pattern=r"^[a-z0-9_]+$")]
-    mean: FiniteFloat | None
-    median: FiniteFloat | None
+    mean: Figure | None
+    median: Figure | None
     n: Count
     missing: Count
 
     @model_validator(mode="after")
     def _a_figure_is_of_something(self) -> ScoreRow:
-        if self.n == 0 and (self.mean is not None or self.median is not None):
+        figures = [figure for figure in (self.mean, self.median) if figure is not None]
+        if self.n == 0 and figures:
             raise ValueError("a figure of no case")
+        if self.metric == "dice" and not all(0 <= figure <= 1 for figure in figures):
+            raise ValueError("a Dice outside 0 to 1")
         return self
 
 
@@ -119,9 +123,13 @@ class SiteScore(Record):
     withheld: Annotated[bool, Field(strict=True)] = False
 
     @model_validator(mode="after")
-    def _withheld_means_no_rows(self) -> SiteScore:
+    def _rows_agree(self) -> SiteScore:
         if self.withheld and self.rows:
             raise ValueError("withheld, and yet there are figures")
+        if len({(row.structure, row.metric) for row in self.rows}) < len(self.rows):
+            raise ValueError("one figure twice")
+        if any(row.n + row.missing > self.cases for row in self.rows):
+            raise ValueError("figures of more cases than there are")
         return self
 
 
@@ -196,7 +204,7 @@ class TrainReply(Message):
     delta: WeightsField
     cases: CaseCounts
     score: SiteScore
-    loss: FiniteFloat | None
+    loss: Figure | None
     seconds: Seconds
     spend: PrivacySpend | None = None
     client_version: Version

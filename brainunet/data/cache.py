@@ -2,7 +2,7 @@
 
 An entry is keyed by the bytes of its files and by the settings, so an edited file or a changed percentile never meets a stale
 entry. It is written under another name and renamed when whole: a crash leaves no entry rather than half of one. Each says
-whose it is, so that the copies of a case that may no longer be used can be found.
+whose it is and how it was prepared, so that the copies that may not or need not be kept can be found.
 """
 
 from __future__ import annotations
@@ -52,24 +52,30 @@ class CaseCache:
             except (OSError, ValueError, LookupError, TypeError):
                 log.warning("%s: its cached copy is damaged and is made again", case.case_id)
                 shutil.rmtree(entry, ignore_errors=True)
-        _write(entry, case.case_id, prepare(case, modalities, config))
+        _write(entry, case.case_id, settings_digest(modalities, config), prepare(case, modalities, config))
         return _read(entry)
 
-    def keep_only(self, case_ids: Collection[str]) -> int:
-        """Remove every copy that is not of one of these cases, or can't be told of whom it is; gives how many went.
+    def keep_only(self, case_ids: Collection[str], modalities: Sequence[Modality], config: PreprocessConfig) -> int:
+        """Remove every copy that is not of one of these cases, prepared like this, or does not say so; gives how many went.
 
         What can't be removed is named in the log, to be tried again the next time.
         """
-        gone = 0
+        gone, settings = 0, settings_digest(modalities, config)
         for entry in sorted(self.folder.glob("??/*")):  # those that were never finished too: they hold images
-            if _case_of(entry) in case_ids:
+            case_id, prepared_by = _whose(entry)
+            if case_id in case_ids and prepared_by == settings:
                 continue
             try:
                 shutil.rmtree(entry)
                 gone += 1
             except OSError as error:
-                log.warning("%s: of a case that is not used, and can't be removed: %s", entry, error.strerror or error)
+                log.warning("%s: a copy that is not used, and can't be removed: %s", entry, error.strerror or error)
         return gone
+
+
+def settings_digest(modalities: Sequence[Modality], config: PreprocessConfig) -> str:
+    """How a case is prepared, in 64 hex digits: equal exactly when modalities, their order and every setting are equal."""
+    return hashlib.sha256(f"{FORMAT} {sha256_of(config)} {' '.join(modalities)}".encode()).hexdigest()
 
 
 def _key(case: Case, modalities: Sequence[Modality], config: PreprocessConfig) -> str:
@@ -88,9 +94,10 @@ def _key(case: Case, modalities: Sequence[Modality], config: PreprocessConfig) -
     return sha.hexdigest()
 
 
-def _write(entry: Path, case_id: str, prepared: PreparedCase) -> None:
+def _write(entry: Path, case_id: str, settings: str, prepared: PreparedCase) -> None:
     facts = {
         "case": case_id,
+        "settings": settings,
         "box": prepared.box,
         "affine": prepared.affine.tolist(),
         "shape": prepared.shape,
@@ -127,12 +134,14 @@ def _is_there(entry: Path) -> bool:
     return os.access(entry, os.F_OK)  # False, where Path.is_dir raises, in a folder that may not be entered
 
 
-def _case_of(entry: Path) -> str | None:
+def _whose(entry: Path) -> tuple[str, str] | tuple[None, None]:
+    """The case of a copy and the settings that it was prepared by; nothing where it doesn't say both."""
     try:
-        case_id = json.loads((entry / "facts.json").read_text(encoding="utf-8"))["case"]
+        facts = json.loads((entry / "facts.json").read_text(encoding="utf-8"))
+        case_id, settings = facts["case"], facts["settings"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None
-    return case_id if isinstance(case_id, str) else None
+        return None, None
+    return (case_id, settings) if isinstance(case_id, str) and isinstance(settings, str) else (None, None)
 
 
 def _read(entry: Path) -> PreparedCase:

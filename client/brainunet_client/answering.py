@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from brainunet.kit import Kit
 from brainunet.records import AnyTask, EvaluateReply, Fault, FaultCode, Reply, TrainReply, TrainTask
 from brainunet.spool import read_packed, write_packed
 from brainunet.wire import Packed, pack, unpack
+from brainunet_client.consent import read_register
 from brainunet_client.faults import fault_code
 from brainunet_client.home import Home
 from brainunet_client.ledger import figures_of, record_sent
@@ -138,13 +140,27 @@ class Desk:
         """Do the task in a process of its own: its memory is free afterwards, and its end is not ours."""
         limit = [] if left_s is None else ["--seconds", str(max(1, int(left_s)))]
         # the worker ends by itself when this process is gone
-        return self.run([*WORKER, str(self.home.path), str(self.data), str(reply_file), *limit])
+        parent = ["--parent", str(os.getpid())]
+        return self.run([*WORKER, str(self.home.path), str(self.data), str(reply_file), *parent, *limit])
 
     def _reply_file(self, packed: Packed) -> Path:
-        sha = hashlib.sha256(packed.header.encode())
+        """Where the reply to this task is kept, as long as the register of excluded cases stays as it is.
+
+        Raises:
+            PrivacyError: a register that can't be read.
+        """
+        sha = hashlib.sha256(self._register_digest() + packed.header.encode())
         if packed.values is not None:
             sha.update(packed.values.data)
         return self.home.reply.with_name(f"{self.home.reply.name}-{sha.hexdigest()[:16]}")
+
+    def _register_digest(self) -> bytes:
+        """Of the register's bytes, none where it is missing: a reply made before a consent was withdrawn must not leave."""
+        read_register(self.home.consent)  # for its words, where it can't be read
+        try:
+            return hashlib.sha256(self.home.consent.read_bytes()).digest()
+        except FileNotFoundError:
+            return hashlib.sha256().digest()
 
     def _write_down(self, packed: Packed) -> None:
         """In the ledger, before anything leaves; without it nothing may leave.

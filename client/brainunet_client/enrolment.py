@@ -14,7 +14,15 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from brainunet import certificates
-from brainunet.certificates import SiteRequest, new_site_key, public_key_id, read_request, read_site_key, write_site_key
+from brainunet.certificates import (
+    SiteRequest,
+    new_site_key,
+    public_key_id,
+    read_certificate,
+    read_request,
+    read_site_key,
+    write_site_key,
+)
 from brainunet.errors import BrainUNetError, ConfigError, UsageError
 from brainunet.files import writing_aside
 from brainunet.kit import Kit, host_and_port, open_kit, require_kit_of
@@ -76,11 +84,13 @@ def requested_server(home: Home) -> str | None:
 def install_kit(home: Home, path: Path, confirm: Confirm, *, replace: bool = False) -> Kit:
     """Keep the kit at ``path`` as this site's own, once it is found good and ``confirm`` says yes to its fingerprint.
 
-    The kit that is there already may be renewed by one of the same federation; ``replace`` allows any other.
+    The kit that is there already may be renewed by one of the same federation; ``replace`` allows one of another signing key,
+    and after a new key was made one of any federation.
 
     Raises:
         ConfigError: no key yet, a kit that is damaged, edited, expired, not for this key or of another federation than the
-            installed one, or one whose fingerprint was not confirmed.
+            installed one, also one of another authority while the key is that of the installed kit, or one whose fingerprint
+            was not confirmed.
         ChainBroken: the ledger was changed.
         BrainUNetError: the folder can't be written.
     """
@@ -89,7 +99,16 @@ def install_kit(home: Home, path: Path, confirm: Confirm, *, replace: bool = Fal
     content = path.read_bytes()
     kit = open_kit(content)
     require_kit_of(kit, key)
-    other = not _knows(home, kit, replace)
+    installed = _installed(home, replace)
+    if installed is not None and _is_of(installed.site_certificate, key) and _authority(installed) != _authority(kit):
+        # whoever runs the one federation could send what this site signed for it to the other
+        raise ConfigError(
+            path,
+            found=f"a kit of federation {kit.federation}, while the key was used with another federation",
+            expected="a key for each federation",
+            remedy="make a new one: brainunet-client --enrol NAME --server HOST:PORT --new-key",
+        )
+    other = home.kit.exists() and (installed is None or installed.fingerprint != kit.fingerprint)
     if other and not replace:
         raise ConfigError(
             path,
@@ -168,23 +187,34 @@ def _make_anew(home: Home, name: str, new_key: bool) -> SiteRequest:
     return read_request(content)
 
 
-def _knows(home: Home, kit: Kit, replace: bool) -> bool:
-    """Whether ``kit`` comes from the federation of the installed kit (which may have expired), or there is none."""
+def _installed(home: Home, replace: bool) -> Kit | None:
+    """The kit that is there, which may have expired; None if there is none, or one that can't be read is to be replaced."""
     if not home.kit.exists():
-        return True
+        return None
     try:
         told = json.loads(home.kit.read_bytes())
         installed = Kit.model_validate_json(json.dumps({name: told[name] for name in Kit.model_fields}))
-        return installed.fingerprint == kit.fingerprint
+        read_certificate(installed.site_certificate, home.kit)
+        _ = installed.fingerprint  # that it has one
+        return installed
     except (OSError, ValueError, LookupError, TypeError, ConfigError):
         if replace:
-            return False
+            return None
         raise ConfigError(
             home.kit,
             found="an installed kit that can't be read, so that nobody knows which federation it was of",
             expected="the kit as it was installed",
             remedy="put it back from your backup, or install the new one by --replace",
         ) from None
+
+
+def _is_of(certificate: str, key: EllipticCurvePrivateKey) -> bool:
+    return public_key_id(read_certificate(certificate, "kit").public_key()) == public_key_id(key.public_key())
+
+
+def _authority(kit: Kit) -> str:
+    """Whose certificates the federation's are: an authority that renews its own keeps its key."""
+    return public_key_id(read_certificate(kit.ca_certificate, "kit").public_key())
 
 
 def _require_address(server: str) -> None:

@@ -1,4 +1,4 @@
-"""The process that stays connected to the coordinator: ``python -m brainunet_client.node HOME DATA``.
+"""The process that stays connected to the coordinator: ``python -m brainunet_client.node HOME DATA --parent PID``.
 
 Light on purpose: it waits between rounds for hours. Its supervisor restarts it (see ``brainunet_client.supervisor``).
 """
@@ -27,11 +27,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("home", type=Path)
     parser.add_argument("data", type=Path)
+    parser.add_argument("--parent", type=int, required=True, help="the process that starts this one, which ends with it")
     given = parser.parse_args()
     home = Home(given.home)
     logging.basicConfig(filename=home.log, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each of a thousand chunks
-    end_with_parent()
+    for name in ("httpx", "alembic"):  # a line for each of a thousand chunks; Flower's database, of which a node has none
+        logging.getLogger(name).setLevel(logging.WARNING)
+    end_with_parent(given.parent)
     return_memory_at_once()
     prepare_flower(home.work / "flower")
     identity = load_identity(home)
@@ -53,8 +55,8 @@ def answer_from(desk: Desk) -> Callable[[RecordDict], RecordDict]:
             try:
                 packed = from_records(content)
             except FederationError as error:
-                return to_records(desk.refuse(error))
-            return to_records(desk.answer(packed))
+                return to_records(desk.refuse(error), unlike_any_other=True)
+            return to_records(desk.answer(packed), unlike_any_other=True)
         except BaseException as error:
             # most likely the ledger can't be written: then nothing may leave, not even a fault
             desk.say(f"nothing is sent: {error}")

@@ -45,7 +45,7 @@ def open_site(
         task: what the cases are for.
         convention: of cases whose names don't tell it.
         in_earnest: the task's reply may leave. A change of the register is written down in the ledger, and the prepared
-            copies of cases that are no longer used leave the cache.
+            copies of cases that are no longer used, or that were prepared for other tasks, leave the cache.
 
     Raises:
         DataError: no usable case, or kept sides that can't be read.
@@ -63,9 +63,9 @@ def open_site(
     if in_earnest:
         record_consent(home, listed=len(register), excluded=excluded)
     if in_earnest and found.cases:  # a disk that is away for an hour must not cost every copy
-        gone = CaseCache(home.cache).keep_only({case.case_id for case in cases})
+        gone = CaseCache(home.cache).keep_only({case.case_id for case in cases}, task.model.modalities, task.preprocess)
         if gone:
-            log.info("removed %d prepared copies of cases that are no longer used", gone)
+            log.info("removed %d prepared copies that are no longer used", gone)
     if not cases:
         raise DataError(
             data,

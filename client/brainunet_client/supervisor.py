@@ -33,7 +33,7 @@ def supervise(home: Home, data: Path, *, node: Sequence[str] = NODE, look: Look 
     Args:
         home: the client's folder; one client at a time works in it.
         data: the folder of cases.
-        node: the command of the process to keep running; the two folders are added.
+        node: the command of the process to keep running; the two folders and ``--parent PID`` are added.
         look: finds out whether it is worth starting.
 
     Raises:
@@ -43,11 +43,11 @@ def supervise(home: Home, data: Path, *, node: Sequence[str] = NODE, look: Look 
     with hold_lock(home):
         identity = load_identity(home)
         read_site_settings(home)
-        process = NodeProcess([*node, str(home.path), str(data.absolute())])
+        process = NodeProcess([*node, str(home.path), str(data.absolute()), "--parent", str(os.getpid())])
         signal.signal(signal.SIGTERM, process.stop)
         signal.signal(signal.SIGINT, process.stop)
         kit = identity.kit
-        tell(f"{kit.site} in {kit.federation}; server {kit.server}. Ctrl-C ends it; an unfinished task is taken up later")
+        tell(f"{kit.site} in {kit.federation}; server {kit.server}. Ctrl-C ends it; tasks resume later.")
         keep_connected(process, lambda: look(identity), tell, home.log)
         tell("stopped")
 

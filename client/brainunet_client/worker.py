@@ -1,7 +1,8 @@
-"""One task in a process of its own, the only one that loads torch: ``python -m brainunet_client.worker HOME DATA REPLY``.
+"""One task in a process of its own, the only one that loads torch.
 
-Reads the task from the home, leaves the reply in the file REPLY, and ends: 0 with a reply (which may be a fault),
-75 if the hours in which training may run are over and its state is saved.
+``python -m brainunet_client.worker HOME DATA REPLY --parent PID`` reads the task from the home, leaves the reply in the file
+REPLY, and ends: 0 with a reply (which may be a fault), 75 if the hours in which training may run are over and its state is
+saved.
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("reply", type=Path)
     parser.add_argument("--seconds", type=int, help="the coordinator waits so long")
+    parser.add_argument("--parent", type=int, required=True, help="the process that starts this one, which ends with it")
     given = parser.parse_args()
     home = Home(given.home)
     logging.basicConfig(filename=home.log, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    end_with_parent()
+    end_with_parent(given.parent)
     sys.exit(work(home, given.data, given.reply, given.seconds))
 
 

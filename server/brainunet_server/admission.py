@@ -30,7 +30,7 @@ class AdmissionConfig(Settings):
 
     norm_factor: Annotated[FiniteFloat, Field(gt=1)] = 10.0
     model_factor: Positive = 10.0
-    max_cases: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    max_cases: Annotated[int, Field(ge=1, le=10_000_000)] = 5_000
 
 
 Rule = Callable[[Reply, AnyTask, AdmissionConfig], str | None]

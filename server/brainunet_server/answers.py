@@ -31,5 +31,8 @@ class Exchange(Protocol):
     def sites(self) -> Sequence[str]:
         """The sites that can be asked now."""
 
+    def is_member(self, site: str) -> bool:
+        """Whether the site may still take part, at the end of an exchange."""
+
     def ask(self, task: AnyTask, sites: Sequence[str]) -> Iterator[Answer]:
         """Answers as they arrive, one for each site that was asked."""

@@ -64,6 +64,7 @@ def conduct(
     exchange: Exchange,
     strategy: Strategy,
     on_round: Callable[[RoundResult], None] = lambda result: None,
+    before_keeping: Callable[[RoundResult], None] = lambda result: None,
 ) -> None:
     """Run or resume ``run`` and keep it; afterwards the best rounds are marked by copies (see :func:`_keep_best`).
 
@@ -71,6 +72,7 @@ def conduct(
         start: gives the model of round 0 with its own card, if the run has none yet.
         card: what the models made here say of themselves; run, round, parent and scores are filled in.
         on_round: told each exchange as soon as it is kept.
+        before_keeping: told it before: a kill in between makes the exchange be told twice, never not at all.
 
     Raises:
         ConfigError: another run has this id, or a kept model was damaged.
@@ -92,6 +94,7 @@ def conduct(
             keeping.sign(keeping.model_file(done))  # a kill between writing and signing leaves it unsigned
             _restore(strategy, done, keeping)
             for result in rounds(plan, weights, done, exchange, strategy, keeping.replies):
+                before_keeping(result)
                 _keep(store, run.id, result, strategy, card, keeping)
                 on_round(result)
             _keep_best(run.id, keeping)

@@ -164,7 +164,7 @@ class FederationConfig(Settings):
     rounds: RoundsConfig = RoundsConfig()
     train: TrainConfig = TrainConfig()
     validation: ValidationConfig = ValidationConfig(min_cases=3)
-    strategy: StrategyConfig = StrategyConfig()
+    strategy: StrategyConfig = StrategyConfig(max_site_share=0.5)  # else one site can own the average by a claim
     admission: AdmissionConfig = AdmissionConfig()
 
     @field_validator("name")

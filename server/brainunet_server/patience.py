@@ -53,6 +53,9 @@ class Patient:
                 self.board.say("waiting for sites", f"{len(connected)} of {self.membership.size} sites are connected")
             time.sleep(POLL_S)
 
+    def is_member(self, site: str) -> bool:
+        return self.inner.is_member(site)
+
     def ask(self, task: AnyTask, sites: Sequence[str]) -> Iterator[Answer]:
         self.board.begin(task.round, sites, self.rounds.deadline_s)
         if sites:

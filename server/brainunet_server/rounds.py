@@ -169,9 +169,11 @@ def _train(plan: Plan, number: int, weights: Weights, exchange: Exchange, strate
         # put down at once and let go: memory does not grow with the number of sites
         if result.outcome == "answered" and isinstance(answer.reply, TrainReply) and answer.site not in kept:
             replies.keep(answer, answer.reply)
-    for site, reason in outliers(_norms(results), plan.admission).items():
-        results[site] = replace(results[site], outcome="refused", reason=reason, score=None)
-        replies.drop(site)
+    gone = {site: "it is no longer a member" for site in results if not exchange.is_member(site)}
+    for refused in (gone, outliers(_norms({k: v for k, v in results.items() if k not in gone}), plan.admission)):
+        for site, reason in refused.items():
+            results[site] = replace(results[site], outcome="refused", reason=reason, score=None)
+            replies.drop(site)
     _require_enough(plan, number, results.values())
     following = _step(plan, number, weights, strategy, replies, results)
     return RoundResult(number, _by_name(results.values()), following)

@@ -148,12 +148,13 @@ class _Served:
                 self.config.strategy, sites=rounds.min_sites
             )  # what it remembers is read from what was kept
             try:
-                conduct(row, plan, first, card, keeping, exchange, strategy, on_round=self.done)
+                conduct(row, plan, first, card, keeping, exchange, strategy, self.done, before_keeping=self.record.exchange)
             except (ConfigError, UsageError):
                 raise
             except BrainUNetError as error:
                 if isinstance(error, TooFewReplies):
-                    self.record.exchange(error.result)
+                    with suppress(BrainUNetError):  # a full disk: the next attempt is told again
+                        self.record.exchange(error.result)
                 words = f"{error} Tried again in {rounds.retry_s} s."
                 say(words)
                 self.board.say("waiting for sites", words)
@@ -162,7 +163,6 @@ class _Served:
                 return
 
     def done(self, result: RoundResult) -> None:
-        self.record.exchange(result)
         self.board.end(result)
         say(sentence(result))
 
@@ -221,6 +221,7 @@ def _settings(folder: Folder, options: ServeOptions) -> FederationConfig:
 def _hear_flower(folder: Folder) -> None:
     """Flower's log, which speaks of nodes and of every refused request, goes to a file and not among the rounds."""
     folder.flower.mkdir(exist_ok=True)
+    logging.raiseExceptions = False  # a full disk is said by what it stops, not by a traceback for each line of a log
     file = RotatingFileHandler(folder.flower / "flower.log", maxBytes=5_000_000, backupCount=1, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for name in ("flwr", "uvicorn.error"):

@@ -72,11 +72,11 @@ port = @PORT@
 # adaptivity = 1e-3  # fedadam, fedyogi
 # trimmed_share = 0.2  # fedtrimmedavg: cut off at each end
 # malicious_sites = 0  # multikrum: how many sites may be hostile
-# max_site_share = 1.0  # no site weighs more than this share of a mean
+# max_site_share = 0.5  # no site weighs more than this share of a mean, whatever number of cases it claims; 1.0 sets no cap
 # local = "none"  # "norm" leaves each site its own normalisation
 
 [admission]
 # norm_factor = 10.0  # an update so many times larger than the sites' median is refused
 # model_factor = 10.0  # so is one that is so many times longer than the model it starts from
-# max_cases = 100000  # a site that says it has more is refused
+# max_cases = 5000  # a site that says it has more is refused
 """

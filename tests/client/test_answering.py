@@ -129,6 +129,44 @@ def test_the_same_words_with_other_weights_are_another_task(open_desk: OpenDesk)
     assert workers.count == 2
 
 
+@pytest.mark.parametrize("before", ["", "# nobody yet\n", None])
+def test_a_reply_from_before_a_consent_was_withdrawn_is_not_sent_after_it(
+    before: str | None, home: Home, open_desk: OpenDesk
+) -> None:
+    home.consent.unlink(missing_ok=True)
+    if before is not None:
+        home.consent.write_text(before)
+    desk, workers = open_desk(replying(REPLY), replying(REPLY))
+    desk.answer(pack(TASK))
+    home.consent.write_text("BraTS-SSA-00002\n")
+
+    for _ in range(2):
+        assert is_the(REPLY, desk.answer(pack(TASK)))
+
+    assert workers.count == 2
+    assert len(list(home.work.glob("reply-*"))) == 1
+
+
+def test_a_register_that_is_missing_is_as_an_empty_one(home: Home, open_desk: OpenDesk) -> None:
+    home.consent.write_bytes(b"")
+    desk, workers = open_desk(replying(REPLY))
+    desk.answer(pack(TASK))
+    home.consent.unlink()
+
+    desk.answer(pack(TASK))
+
+    assert workers.count == 1
+
+
+def test_no_kept_reply_leaves_while_the_register_can_not_be_read(home: Home, open_desk: OpenDesk) -> None:
+    desk, _ = open_desk(replying(REPLY))
+    desk.answer(pack(TASK))
+    home.consent.unlink()
+    home.consent.mkdir()
+
+    assert code_of(desk.answer(pack(TASK))) is FaultCode.INTERNAL
+
+
 @pytest.mark.parametrize("task", [TASK, messages.evaluate_task()], ids=["train", "evaluate"])
 def test_a_fault_is_not_kept_for_its_reason_may_be_mended(task: AnyTask, home: Home, open_desk: OpenDesk) -> None:
     fault = Fault(run=task.run, round=task.round, code=FaultCode.NO_USABLE_CASES)

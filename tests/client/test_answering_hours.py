@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def test_a_worker_is_told_what_is_left_of_the_time(
     (command,) = workers.commands
     assert tuple(command[: len(WORKER)]) == WORKER
     assert tuple(command[len(WORKER) : len(WORKER) + 2]) == (str(home.path), str(desk.data))
-    assert tuple(command[len(WORKER) + 3 :]) == told
+    assert tuple(command[len(WORKER) + 3 :]) == ("--parent", str(os.getpid()), *told)
 
 
 def test_an_evaluation_has_a_deadline_too(open_desk: OpenDesk) -> None:

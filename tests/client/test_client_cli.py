@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setenv("BRAINUNET_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("sys.stdin", io.StringIO())
     return Home(tmp_path / "home")
+
+
+@pytest.fixture(autouse=True)
+def _umask_as_before() -> Iterator[None]:
+    """A site closes what it writes to others, which must not last for the tests that come after it."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture
@@ -221,7 +231,12 @@ def test_without_a_terminal_and_without_numbers_nobody_can_be_asked(home: Home, 
 
 def test_another_federation_takes_the_word_replace(home: Home, kit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert install(kit, "y\n", monkeypatch).code == 0
-    kit.write_bytes(Coordinator("other").kit(Path("lagos.request").read_bytes()))
+    stranger = Coordinator("other")
+    kit.write_bytes(stranger.kit(Path("lagos.request").read_bytes()))
+    refused = install(kit, "y\n", monkeypatch, "--replace")
+    assert (refused.code, "--new-key" in refused.err) == (4, True)
+    assert run(brainunet_client, "--enrol", "lagos", "--server", SERVER, "--new-key").code == 0
+    kit.write_bytes(stranger.kit(Path("lagos.request").read_bytes()))
 
     refused = install(kit, "y\n", monkeypatch)
     assert (refused.code, "--replace" in refused.err) == (4, True)

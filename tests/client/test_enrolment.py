@@ -16,6 +16,7 @@ from brainunet.certificates import make_request as certified_request
 from brainunet.certificates import new_site_key, public_key_id, read_request, read_site_key
 from brainunet.errors import BrainUNetError, ChainBroken, ConfigError, UsageError
 from brainunet.kit import Kit
+from brainunet.signing import new_signing_key
 from brainunet_client.enrolment import install_kit, load_identity, make_request, requested_server
 from brainunet_client.home import Home, open_home
 from brainunet_client.site_settings import SiteSettings, read_site_settings
@@ -283,6 +284,7 @@ def test_the_kit_of_another_federation_is_refused_even_under_the_same_name_unles
     joined(home)
     before = home.kit.read_bytes()
     stranger = Coordinator("glioma")
+    make_request(home, "lagos", SERVER, new_key=True)
 
     with pytest.raises(ConfigError, match=r"federation glioma with other keys.*add --replace"):
         install_kit(home, sent_kit(home, stranger), never)
@@ -290,6 +292,31 @@ def test_the_kit_of_another_federation_is_refused_even_under_the_same_name_unles
 
     assert install_kit(home, sent_kit(home, stranger), yes, replace=True) == load_identity(home).kit
     assert list(chain.entries(home.ledger))[-1].data["replaces"]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize("installed", [timedelta(days=30), timedelta(days=-30)])
+def test_one_key_is_never_for_two_federations(home: Home, replace: bool, installed: timedelta) -> None:
+    enrolled(home)
+    home.kit.write_bytes(sent_kit(home, valid=installed).read_bytes())
+    before = home.kit.read_bytes()
+
+    with pytest.raises(ConfigError, match=r"used with another federation.*--enrol NAME --server HOST:PORT --new-key"):
+        install_kit(home, sent_kit(home, Coordinator("glioma")), never, replace=replace)
+
+    assert home.kit.read_bytes() == before
+
+
+def test_a_coordinator_with_a_new_signing_key_keeps_its_sites(home: Home) -> None:
+    by = Coordinator("glioma")
+    install_kit(enrolled(home), sent_kit(home, by), yes)
+    by.signing_key = new_signing_key()
+
+    with pytest.raises(ConfigError, match=r"federation glioma with other keys.*add --replace"):
+        install_kit(home, sent_kit(home, by), never)
+    install_kit(home, sent_kit(home, by), yes, replace=True)
+
+    assert load_identity(home).kit.signing_key == by.signing_key.public.text
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"federation": 3}', b"\xff", b"null"])

@@ -319,8 +319,8 @@ def test_a_link_that_was_never_down_is_not_said_to_be_up_again() -> None:
 # --- the process ------------------------------------------------------------------------------------------------------------
 
 PARENT = """
-import subprocess, sys, time
-print(subprocess.Popen([sys.executable, "-m", *sys.argv[1:]]).pid, flush=True)
+import os, subprocess, sys, time
+print(subprocess.Popen([sys.executable, "-m", *sys.argv[1:], "--parent", str(os.getpid())]).pid, flush=True)
 time.sleep(60)
 """
 
@@ -344,6 +344,17 @@ def test_a_node_and_a_worker_end_when_the_process_that_started_them_is_killed(wh
         gone, _, _ = select.select([parent.stdout], [], [], 20)
         os.close(pipe)
     assert gone
+
+
+@pytest.mark.parametrize("what", ["node", "worker"])
+def test_a_node_and_a_worker_end_at_once_when_that_process_was_gone_before_they_began(what: str, home: Home) -> None:
+    first = {"node": home.key, "worker": home.received}[what]
+    first.unlink(missing_ok=True)
+    os.mkfifo(first)  # they would wait for ever
+    folders = [str(home.path)] * {"node": 2, "worker": 3}[what]
+    command = [sys.executable, "-m", f"brainunet_client.{what}", *folders, "--parent", str(2**22)]
+
+    assert subprocess.run(command, timeout=30, check=False).returncode == 1
 
 
 def when_read(pipe: Path) -> int:

@@ -12,6 +12,8 @@ import pytest
 
 from brainunet import chain
 from brainunet.certificates import make_request, new_site_key
+from brainunet.config import PreprocessConfig
+from brainunet.data.cache import settings_digest
 from brainunet.data.splits import hold_out
 from brainunet.errors import BrainUNetError, ConfigError, DataError, PrivacyError
 from brainunet.labels import Convention, Modality
@@ -44,10 +46,11 @@ def data(tmp_path: Path) -> Path:
 
 def prepared(home: Home, data: Path) -> dict[str, str]:
     """Prepared copies of all cases, as the cache finds them: entry by entry, whose it is."""
+    settings = settings_digest(TASK.model.modalities, TASK.preprocess)
     for number, case_id in enumerate(IDS):
         entry = home.cache / f"{number:02}" / f"{number:064}"
         entry.mkdir(parents=True)
-        (entry / "facts.json").write_text(json.dumps({"case": case_id}))
+        (entry / "facts.json").write_text(json.dumps({"case": case_id, "settings": settings}))
         (entry / "image.npy").touch()
     return left(home)
 
@@ -197,6 +200,18 @@ def test_the_prepared_copies_of_an_excluded_patient_leave_at_the_next_task(home:
 
     assert set(left(home).values()) == set(IDS) - {"BraTS-SSA-00002-000"}
     assert len(list(home.cache.rglob("image.npy"))) == len(IDS) - 1
+
+
+def test_the_prepared_copies_for_another_task_leave_at_the_first_that_needs_others(home: Home, data: Path) -> None:
+    before = prepared(home, data)
+    other = TASK.model_copy(update={"preprocess": PreprocessConfig(crop_margin_voxels=0)})
+
+    open_site(home.path, data, other)
+    open_site(home.path, data, TASK, in_earnest=True)
+    assert left(home) == before
+    open_site(home.path, data, other, in_earnest=True)
+
+    assert left(home) == {}
 
 
 def test_they_leave_as_well_when_the_files_of_the_patient_have_gone_too(home: Home, data: Path) -> None:

@@ -24,6 +24,15 @@ LOG = Path("/home/lagos/client.log")
 DOWN = "the server can't be reached: wait"
 
 
+@pytest.fixture(autouse=True)
+def _umask_as_before() -> Iterator[None]:
+    """A site closes what it writes to others, which must not last for the tests that come after it."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 @dataclass
 class ScriptedNode:
     """Lives as long as the next word of its script says: "short" or "steady"; the last one is stopped."""
@@ -193,7 +202,7 @@ def test_a_signal_ends_the_node_first_and_then_the_site(number: signal.Signals, 
         first, second, third = said_until(process, "node began")
         assert first.endswith("lagos in glioma; server fl.example.org:8443. Ctrl-C ends it; tasks resume later.")
         assert second.endswith(CONNECTED)
-        assert third == f"node began for {home.path} {tmp_path}"
+        assert third == f"node began for {home.path} {tmp_path} --parent {process.pid}"
 
         os.killpg(process.pid, number)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 import subprocess
 import sys
 import threading
@@ -67,6 +70,52 @@ def test_a_whole_file_stands_alone_under_its_name_in_a_folder_made_for_it(writer
 
     assert [p.name for p in path.parent.iterdir()] == ["file.nii.gz"]
     assert path.stat().st_size > 64 * 1024
+
+
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
+    """What was waited for: a file or folder by its name, and what was in the folder then."""
+    seen, fsync = list[tuple[str, list[str]]](), os.fsync
+
+    def noted(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        seen.append((path.name, sorted(p.name for p in (path if path.is_dir() else path.parent).iterdir())))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return seen
+
+
+def test_the_name_of_a_file_is_on_the_disk_too_when_the_block_has_ended(
+    tmp_path: Path, flushed: list[tuple[str, list[str]]]
+) -> None:
+    write_bytes(tmp_path / "file")
+
+    (aside, _), (folder, held) = flushed
+    assert aside.endswith(".part")
+    assert (folder, held) == (tmp_path.name, ["file"])
+
+
+def test_where_nothing_is_to_be_durable_nothing_is_waited_for(tmp_path: Path, flushed: list[tuple[str, list[str]]]) -> None:
+    with writing_aside(tmp_path / "file", durable=False) as aside:
+        aside.touch()
+
+    assert flushed == []
+
+
+def test_a_system_that_can_not_wait_for_a_folder_still_gets_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync = os.fsync
+
+    def no_folders(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", no_folders)
+
+    write_bytes(tmp_path / "file")
+
+    assert (tmp_path / "file").exists()
 
 
 @pytest.mark.parametrize("disk", DISKS)

@@ -168,3 +168,13 @@ def test_whether_figures_are_withheld_is_said_by_true_or_false_alone(word: Any) 
 
 def test_the_smallest_and_the_largest_figure_of_a_case_have_no_field() -> None:
     assert set(ScoreRow.model_fields) == {"structure", "metric", "mean", "median", "n", "missing"}
+
+
+def test_figures_that_no_site_can_have_are_refused() -> None:
+    def row(mean: float = 0.5, *, metric: str = "dice", n: int = 3) -> dict[str, object]:
+        return {"structure": "WT", "metric": metric, "mean": mean, "median": mean, "n": n, "missing": 0}
+
+    SiteScore.model_validate({"cases": 3, "rows": [row(), row(metric="hd95")]})
+    for rows in ([row(), row(0.6)], [row(1e308)], [row(-0.1)], [row(1e12, metric="hd95")], [row(n=4)]):
+        with pytest.raises(ValidationError):
+            SiteScore.model_validate({"cases": 3, "rows": rows})

@@ -59,7 +59,7 @@ def test_a_fault_breaks_no_rule_for_it_is_counted_apart() -> None:
         (train_reply(changed("bias", np.nan)), "the update holds NaN or infinite values"),
         (train_reply(changed("kernel", np.inf)), "the update holds NaN or infinite values"),
         (train_reply(changed("kernel", -np.inf)), "the update holds NaN or infinite values"),
-        (train_reply(cases=100_000), "claims 100004 cases, more than 100000 are not believed"),
+        (train_reply(cases=5_000), "claims 5004 cases, more than 5000 are not believed"),
         (train_reply(score=site_score(cases=5)), "scored 5 cases of 4"),
         (train_reply(70.0), "an update of length 156.5, the bound for this model is 65"),
     ],

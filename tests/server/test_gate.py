@@ -87,7 +87,21 @@ def request(
 @pytest.fixture
 def gate() -> tuple[Gate, Inside]:
     inside = Inside()
-    return Gate(inside, "Glioma Africa"), inside  # type: ignore[arg-type]
+    return Gate(inside, "Glioma Africa", lambda key: True), inside  # type: ignore[arg-type]
+
+
+def test_a_body_is_read_only_for_a_key_that_is_enrolled() -> None:
+    inside = Inside()
+    gate = Gate(inside, "Glioma Africa", lambda key: key == b"enrolled")  # type: ignore[arg-type]
+
+    def status(*keys: str) -> int:
+        headers = [("content-length", "1"), *((FLEET_HTTP_PUBLIC_KEY_HEADER.lower(), key) for key in keys)]
+        return request(gate, "POST", "/v1/fleet/pull-messages", b"x", headers)[0]
+
+    enrolled, stranger = b64encode(b"enrolled").decode(), b64encode(b"stranger").decode()
+    assert [status(), status(stranger), status("?"), status(enrolled, stranger)] == [401] * 4
+    assert inside.passed == []
+    assert status(enrolled) == 200
 
 
 @pytest.mark.parametrize("path", sorted(FLEET_PATHS))

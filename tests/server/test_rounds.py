@@ -27,6 +27,9 @@ class SitesOfNumbers:
     responders: Mapping[str, Responder]
     tasks: list[AnyTask] = field(default_factory=list)
 
+    def is_member(self, site: str) -> bool:
+        return True
+
     def sites(self) -> Sequence[str]:
         return list(self.responders)
 
@@ -352,3 +355,14 @@ def test_too_few_replies_carry_what_each_site_did() -> None:
     ]
     assert isinstance(result.sites[2], SiteResult)
     assert result.sites[2].score == site_score()
+
+
+def test_a_site_that_was_revoked_after_it_answered_is_not_in_the_mean() -> None:
+    class Revoking(SitesOfNumbers):
+        def is_member(self, site: str) -> bool:
+            return site != "NKDC"
+
+    first, _ = run(replace(PLAN, rounds=1), Revoking({"CRV": adds(1.0), "NKDC": adds(3.0)}))
+
+    assert (first.sites[1].outcome, first.sites[1].reason) == ("refused", "it is no longer a member")
+    assert made_by(first) == {"kernel": [[2.0, 3.0], [4.0, 5.0]], "bias": [1.5]}

@@ -31,6 +31,9 @@ class Sites:
     names: Sequence[str] = tuple(CHANGES)
     asked: list[list[str]] = field(default_factory=list)
 
+    def is_member(self, site: str) -> bool:
+        return True
+
     def sites(self) -> Sequence[str]:
         return self.names
 

@@ -87,7 +87,7 @@ OTHERS: dict[str, tuple[FederationConfig, str]] = {
         "train.patch was [64, 64, 64], now [32, 32, 32]",
     ),
     "strategy": (
-        changed(strategy=StrategyConfig(name="fedprox", proximal_mu=0.5)),
+        changed(strategy=StrategyConfig(name="fedprox", proximal_mu=0.5, max_site_share=0.5)),
         'strategy.name was "fedavg", now "fedprox"; strategy.proximal_mu was 0.01, now 0.5',
     ),
     "validation": (changed(validation=ValidationConfig(min_cases=5)), "validation.min_cases was 3, now 5"),

@@ -44,6 +44,7 @@ QUICK: Final = {
     "rounds.retry_s": "1",
     "rounds.deadline_s": "120",
     "validation.min_cases": "1",
+    "strategy.max_site_share": "1.0",
     "train.steps": "2",
     "train.patch": "[32,32,32]",
     "train.batch_size": "1",

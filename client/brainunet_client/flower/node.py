@@ -20,16 +20,19 @@ from flwr.common.constant import ISOLATION_MODE_PROCESS, SubStatus
 from flwr.supercore.error import ApiErrorCode
 from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supercore.object_store import NoObjectInStoreError, ObjectStoreFactory
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.nodestate import NodeState, NodeStateFactory
 
 from brainunet import flower_bundle
+from brainunet.errors import FederationError
+from brainunet.flower_records import inflated
 from brainunet.kit import Kit
 from brainunet.signing import PublicKey
+from brainunet.wire import MAX_HEADER_BYTES, MAX_WEIGHTS_BYTES
+from brainunet_client.flower.limited_objects import LimitedObjectStore, Refused, limit_responses, pull_limited
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +56,11 @@ def run_node(kit: Kit, private_key: ec.EllipticCurvePrivateKey, answer: Answer) 
     _mend_connection()
     # bound to our name as the node looks it up; the original knows whose signature, ours also which bytes
     start_client_internal._verify_fab = _only_the_bundle_without_code
-    factory = NodeStateFactory(objectstore_factory=ObjectStoreFactory())
+    setattr(start_client_internal, "pull_objects", pull_limited)  # noqa: B010 - the module does not export it
+    setattr(start_client_internal, "_pull_and_store_message", pull_or_drop)  # noqa: B010 - with other words for its arguments
+    objects = ObjectStoreFactory()
+    objects.store_instance = LimitedObjectStore()
+    factory = NodeStateFactory(objectstore_factory=objects)
     threading.Thread(target=_answer_messages, args=(factory.state(), answer), daemon=True).start()
     start_client_internal.start_client_internal(
         state_factory=factory,
@@ -80,6 +87,25 @@ def _only_the_bundle_without_code(fab: Fab, trusted_entities: dict[str, str]) ->
     return True
 
 
+_pull_and_store = start_client_internal._pull_and_store_message
+
+
+def pull_or_drop(**named: Any) -> int | None:
+    """Flower's pulling of one message, which gives its run, None without a message to answer.
+
+    One that is too large is dropped with all that lies in the store, where Flower would end the node.
+    """
+    state: NodeState = named["state"]
+    try:
+        run_id: int | None = _pull_and_store(**named)
+    except Refused as refused:
+        log.error("refused: the server sent %s; the message was dropped", refused)
+        _finish_tasks(state)
+        state.object_store.clear()
+        return None
+    return run_id
+
+
 def _mend_connection() -> None:
     """Two settings that Flower does not offer."""
     setattr(fleet_http_connection, "HEARTBEAT_DEFAULT_INTERVAL", HEARTBEAT_S)  # noqa: B010 - the module does not export it
@@ -89,6 +115,7 @@ def _mend_connection() -> None:
 class _PatientClient(FleetHttpClient):
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **(named | {"timeout": HTTP_TIMEOUT_S}))
+        limit_responses(self._client)
 
 
 def _answer_messages(state: NodeState, answer: Answer) -> None:
@@ -114,21 +141,31 @@ def _content(state: NodeState, message: Message) -> RecordDict | None:
     """The message's content once all its objects are here: Flower stores the message before it fetches them."""
     message_id, store = message.metadata.message_id, state.object_store
     while message_id in store:
-        ids = [node.object_id for node in iterate_object_tree(store.get_object_tree(message_id))]
+        try:
+            ids = [node.object_id for node in iterate_object_tree(store.get_object_tree(message_id))]
+        except NoObjectInStoreError:  # dropped between two looks
+            return None
         contents = {object_id: store.get(object_id) or b"" for object_id in ids}
         if all(contents.values()):
             state.record_message_processing_start(message_id)
-            whole = inflate_object_from_contents(message_id, contents)
             store.delete(message_id)
-            content: RecordDict = whole.content  # type: ignore[attr-defined]
-            return content
+            try:
+                whole = inflated(message_id, contents, MAX_WEIGHTS_BYTES + MAX_HEADER_BYTES)
+                return whole.content if whole.has_content() else RecordDict()
+            except FederationError as error:
+                log.error("refused: %s", error)
+                return RecordDict()  # which no task looks like: the answer is a fault
         time.sleep(POLL_S)
     return None
 
 
-def _reply(state: NodeState, message: Message, content: RecordDict) -> None:
+def _finish_tasks(state: NodeState) -> None:
     for task in state.get_tasks():
         state.finish_task(task.task_id, SubStatus.STOPPED, "")  # no process of Flower's will take it up
+
+
+def _reply(state: NodeState, message: Message, content: RecordDict) -> None:
+    _finish_tasks(state)
     # Flower reads from here in whose name a message is made
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = message.metadata.run_id, state.get_node_id(), 0
     reply = Message(content, reply_to=message)

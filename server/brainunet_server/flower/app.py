@@ -38,6 +38,9 @@ class FlowerExchange:
     def sites(self) -> list[str]:
         return sorted(self._nodes())
 
+    def is_member(self, site: str) -> bool:
+        return True
+
     def ask(self, task: AnyTask, sites: Sequence[str]) -> Iterator[Answer]:
         """Answers as they arrive; sites without one by the deadline come last, with no reply."""
         packed = pack(task)

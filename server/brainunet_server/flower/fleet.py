@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -21,19 +21,19 @@ from flwr.supercore.inflatable.inflatable_object import (
     iterate_object_tree,
     no_object_id_recompute,
 )
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.task_identity import TaskIdentity
 
-from brainunet.errors import FederationError
-from brainunet.flower_records import to_records
+from brainunet.errors import BrainUNetError, FederationError
+from brainunet.flower_records import inflated, to_records
 from brainunet.records import AnyTask, TrainReply, TrainTask
 from brainunet.wire import pack
 from brainunet_server.answers import Answer
 from brainunet_server.flower.answer import read_answer
-from brainunet_server.flower.superlink import SuperLink
+from brainunet_server.flower.superlink import Node, SuperLink
 
 POLL_S = 0.5
 FOREVER_S = 10 * 365 * 86_400
+ROOM_BYTES = 2**26  # for what is not weights, and for a reply that is sent anew
 
 
 class FleetExchange:
@@ -71,45 +71,49 @@ class FleetExchange:
         """Answers as they arrive; sites without one come last, with no reply.
 
         Raises:
+            BrainUNetError: the disk is full.
             FederationError: Flower would not take the task.
         """
         packed = pack(task)
         n_bytes, records = packed.n_bytes, to_records(packed)
         del packed  # the records hold its values anew, and are stored and let go before the first reply comes
-        names = {node.site: node.id for node in self._superlink.nodes()}
+        nodes = {node.site: node for node in self._superlink.nodes()}
         started = time.monotonic()
+        self._state.reply_limit_bytes = 3 * n_bytes + ROOM_BYTES
         try:
-            waiting = self._push(records, task, {site: names[site] for site in sites if site in names})
+            waiting = self._push(records, task, [nodes[site] for site in sites if site in nodes])
             del records
             while waiting and (self._deadline_s is None or time.monotonic() - started < self._deadline_s):
                 arrived = [message for message in waiting if self._state.has_reply(message)]
                 for message in arrived:
-                    answer = read_answer(waiting.pop(message), self._take(message), n_bytes)
-                    yield replace(answer, digest=_digest(answer))
-                for message in [m for m, site in waiting.items() if self._is_silent(site, started)]:
-                    self._missed.add((waiting[message], task.round))
-                    yield Answer(waiting.pop(message), None, n_bytes, problem="nothing heard of it")
+                    yield self._answer(waiting.pop(message).site, message, n_bytes)
+                for message in [m for m, node in waiting.items() if self._is_silent(node, started)]:
+                    self._missed.add((waiting[message].site, task.round))
+                    yield Answer(waiting.pop(message).site, None, n_bytes, problem="nothing heard of it")
                 self._tell_late()
                 self._while_waiting()
                 if waiting and not arrived:
                     time.sleep(POLL_S)
-            self._missed |= {(site, task.round) for site in waiting.values()}
-            for site in sorted(set(sites) - set(names) | set(waiting.values())):
-                sent = n_bytes if site in names else 0
-                yield Answer(site, None, sent, problem="no reply in time" if site in names else "not connected")
+            missed = {node.site for node in waiting.values()}
+            self._missed |= {(site, task.round) for site in missed}
+            for site in sorted(set(sites) - set(nodes) | missed):
+                sent = n_bytes if site in nodes else 0
+                yield Answer(site, None, sent, problem="no reply in time" if site in nodes else "not connected")
         finally:
-            # what comes from now on finds no question to answer, and is noted as late
-            self._state.object_store.held.clear()
-            self._state.cleanup_run(self._run)
+            self._state.forget_messages(self._run)  # what comes from now on finds no question to answer, and is noted as late
 
-    def _push(self, records: RecordDict, task: AnyTask, nodes: Mapping[str, int]) -> dict[str, str]:
-        """Message ids -> sites. The weights are stored once for all."""
+    def is_member(self, site: str) -> bool:
+        """Whether the site may still take part: it may have been revoked since it answered."""
+        return any(node.site == site for node in self._superlink.nodes())
+
+    def _push(self, records: RecordDict, task: AnyTask, nodes: Sequence[Node]) -> dict[str, Node]:
+        """Message ids -> who was asked. The weights are stored once for all."""
         kind = MessageType.TRAIN if isinstance(task, TrainTask) else MessageType.EVALUATE
         ttl = float(FOREVER_S if self._deadline_s is None else self._deadline_s + 3600)
-        waiting: dict[str, str] = {}
-        for site, node in nodes.items():
+        waiting: dict[str, Node] = {}
+        for node in nodes:
             session = self._state.start_session(self._run)  # one each: Flower ends a session with its last object
-            message = Message(records, dst_node_id=node, message_type=kind, ttl=ttl, group_id=str(task.round))
+            message = Message(records, dst_node_id=node.id, message_type=kind, ttl=ttl, group_id=str(task.round))
             with no_object_id_recompute():
                 message_id = message.object_id
                 message.metadata.__dict__["_message_id"] = message_id
@@ -118,28 +122,42 @@ class FleetExchange:
                 self._state.object_store.held.update(object_tree_ids(tree))
                 stored, missing = self._state.store_message_and_object_tree(remove_content_from_message(message), tree, session)
                 if not stored:
-                    raise FederationError(f"the task of {site}", found="Flower refused it", expected="that it is taken")
+                    raise FederationError(f"the task of {node.site}", found="Flower refused it", expected="that it is taken")
                 if missing:
                     objects = get_all_nested_objects(message)
                     for object_id in missing:
-                        self._state.store_object(self._run, session, object_id, objects[object_id].deflate())
-            waiting[message_id] = site
+                        if not self._state.store_object(self._run, session, object_id, objects[object_id].deflate()):
+                            raise BrainUNetError(
+                                "the task",
+                                found="it can't be put down for sending",
+                                expected="room on the disk",
+                                remedy="make room: flower.log in the federation's folder says more",
+                            )
+            waiting[message_id] = node
         return waiting
 
-    def _take(self, message_id: str) -> Message:
-        """The reply to a message, once it is whole; it is gone from Flower's state afterwards."""
-        reply, store = self._state.reply_to(message_id), self._state.object_store
-        root = reply.metadata.message_id
-        if not reply.has_error():  # an error has no objects
-            contents = {object_id: store.get(object_id) or b"" for object_id in store.below(root)}
-            reply = inflate_object_from_contents(root, contents)  # type: ignore[assignment]
-            reply.metadata.__dict__["_message_id"] = root
-        self._state.delete_messages({message_id})
-        store.delete(root)
-        return reply
+    def _answer(self, site: str, message_id: str, n_bytes: int) -> Answer:
+        """The reply to a message, once it is whole; it is gone from Flower's state afterwards. Never an exception."""
+        store, limit = self._state.object_store, self._state.reply_limit_bytes
+        try:
+            reply = self._state.reply_to(message_id)
+            root = reply.metadata.message_id
+            try:
+                if not reply.has_error():  # an error has no objects
+                    reply = inflated(root, {object_id: store.get(object_id) or b"" for object_id in store.below(root)}, limit)
+                answer = read_answer(site, reply, n_bytes)
+                return replace(answer, digest=_digest(answer))
+            finally:
+                self._state.delete_messages({message_id})
+                store.delete(root)
+        except FederationError as error:
+            return Answer(site, None, n_bytes, problem=str(error), unreadable=True)
+        except Exception as error:  # noqa: BLE001 # whatever a site sends costs its own reply and not the round
+            return Answer(site, None, n_bytes, problem=f"a reply that can't be read ({type(error).__name__})", unreadable=True)
 
-    def _is_silent(self, site: str, started: float) -> bool:
-        node = next((node for node in self._superlink.nodes() if node.site == site), None)
+    def _is_silent(self, asked: Node, started: float) -> bool:
+        # by its number: a site that was enrolled anew meanwhile has another node, which was not asked
+        node = next((node for node in self._superlink.nodes() if node.id == asked.id), None)
         if node is None:  # revoked meanwhile
             return True
         if time.monotonic() - started < self._silence_s:

@@ -7,6 +7,7 @@ test in tests/contracts.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,6 @@ from flwr.proto.message_pb2 import ObjectTree
 from flwr.server.superlink.linkstate.in_memory_linkstate import InMemoryLinkState
 from flwr.supercore.constant import NodeStatus
 from flwr.supercore.corestate import in_memory_corestate
-from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.superlink.federation.noop_federation_manager import NoOpFederationManager
 
 from brainunet_server.flower.objects import Objects
@@ -25,8 +25,9 @@ from brainunet_server.flower.objects import Objects
 # An upload may rest for as long as a link is cut: with Flower's 180 s a longer cut threw away all that had arrived.
 setattr(in_memory_corestate, "OBJECT_PUSH_SESSION_TTL_SECONDS", 12 * 3600)  # noqa: B010 - the module does not export it
 
-# So many chunks of 1 MiB are 2 GB, the most that a message may hold; a tree above that is an attempt to fill the disk.
-MAX_OBJECTS_A_REPLY: Final = 2_100
+# So many chunks of 1 MiB are 2 GB, the most that a message may hold, four times over: a reply may have to be sent anew.
+MAX_OBJECTS_A_REPLY: Final = 8_400
+MAX_DEPTH: Final = 6  # message, records, record, array, chunk
 MAX_LATE: Final = 1_000
 NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -36,6 +37,7 @@ class LinkState(InMemoryLinkState):
 
     Attributes:
         heard: when each node last proved who it is.
+        reply_limit_bytes: how much a node may send in the exchange in progress.
         late: nodes whose reply came when nobody waited for it any more, with the group of the message that it answers.
     """
 
@@ -45,6 +47,10 @@ class LinkState(InMemoryLinkState):
         super().__init__(NoOpFederationManager(), Objects(objects))
         self.heard: dict[int, datetime] = {}
         self.late: list[tuple[int, str]] = []
+        self.reply_limit_bytes = 0
+        self._senders: dict[str, int] = {}  # push session -> node
+        self._announced: Counter[int] = Counter()  # node -> objects in this exchange
+        self._stored: Counter[int] = Counter()  # node -> bytes in this exchange
 
     def create_node_of(self, public_key: bytes, site: str) -> None:
         """Let a node in, if it is not. Its number comes from its key: a site need not notice that this server restarted."""
@@ -59,6 +65,11 @@ class LinkState(InMemoryLinkState):
             self.nodes[number].node_id = number
             self.node_public_key_to_node_id[public_key] = number
             self.owner_to_node_ids[NOOP_FLWR_AID] ^= {drawn, number}
+
+    def is_admitted(self, public_key: bytes) -> bool:
+        with self.lock:
+            node = self.nodes.get(self.node_public_key_to_node_id.get(public_key, 0))
+            return node is not None and node.status != NodeStatus.UNREGISTERED
 
     def never_expire(self, task: int) -> None:
         """Flower ends a run whose process sends no heartbeat for a minute; ours has none, it is conducted in this one."""
@@ -98,21 +109,64 @@ class LinkState(InMemoryLinkState):
     def store_message_and_object_tree(
         self, message: Message, object_tree: ObjectTree, session_id: str
     ) -> tuple[bool, list[str]]:
-        # the object tree is the sender's claim of what it will send
-        if sum(1 for _ in iterate_object_tree(object_tree)) > MAX_OBJECTS_A_REPLY:
-            return False, []
-        stored, missing = super().store_message_and_object_tree(message, object_tree, session_id)
-        told = (message.metadata.src_node_id, message.metadata.group_id[:16])
-        if not stored and message.metadata.reply_to_message_id and told not in self.late:
-            self.late.append(told)
-            del self.late[:-MAX_LATE]
-        return stored, missing
+        if not message.metadata.reply_to_message_id:
+            return super().store_message_and_object_tree(message, object_tree, session_id)
+        sender = message.metadata.src_node_id
+        with self.lock:
+            # the object tree is the sender's claim of what it will send; Flower believes it, whatever its size or shape
+            size = _size(object_tree)
+            if (
+                size is None
+                or object_tree.object_id != message.metadata.message_id
+                or self._announced[sender] + size > MAX_OBJECTS_A_REPLY
+            ):
+                self._drop_session(session_id)
+                return False, []
+            stored, missing = super().store_message_and_object_tree(message, object_tree, session_id)
+            if stored:
+                self._announced[sender] += size
+                self._senders[session_id] = sender
+            else:
+                self._drop_session(session_id)
+                if message.metadata.reply_to_message_id not in self.message_ins_store:
+                    self._note_late(sender, message.metadata.group_id)
+            return stored, missing
 
     def store_object(self, run_id: int, session_id: str, object_id: str, object_content: bytes) -> bool:
-        # a node that sends again because our "stored" was lost on the way is told "not stored", and gives up its reply
-        return bool(super().store_object(run_id, session_id, object_id, object_content)) or bool(
-            self.object_store.get(object_id)
-        )
+        with self.lock:  # always before Flower's lock of sessions, which may ask for this one
+            sender = self._senders.get(session_id)
+            if sender is not None:
+                if self._stored[sender] + len(object_content) > self.reply_limit_bytes:
+                    return False
+                self._stored[sender] += len(object_content)
+            # a node that sends again because our "stored" was lost on the way is told "not stored", and gives up its reply
+            return bool(super().store_object(run_id, session_id, object_id, object_content)) or bool(
+                self.object_store.get(object_id)
+            )
+
+    def get_object(self, run_id: int, object_id: str) -> bytes | None:
+        with self.lock:  # as in store_object
+            content: bytes | None = super().get_object(run_id, object_id)
+            return content
+
+    def forget_messages(self, run_id: int) -> None:
+        """Remove all messages of a run, what was sent with them, and what was counted."""
+        with self.lock:
+            self.delete_messages(self.get_message_ids_from_run_id(run_id))
+            self.delete_sessions_in_run(run_id)
+            self.object_store.clear()
+            for counted in (self._senders, self._announced, self._stored):
+                counted.clear()
+
+    def _drop_session(self, session_id: str) -> None:
+        with self._lock_object_push_sessions:
+            self._object_push_sessions.pop(session_id, None)
+
+    def _note_late(self, sender: int, group: str) -> None:
+        told = (sender, group[:16])
+        if told not in self.late:
+            self.late.append(told)
+            del self.late[:-MAX_LATE]
 
     def has_reply(self, message_id: str) -> bool:
         """Whether a reply to this message is here whole; unlike Flower's own question it never blocks nor takes it."""
@@ -124,3 +178,16 @@ class LinkState(InMemoryLinkState):
         """The reply to a message for which :meth:`has_reply` holds; also of a node that has gone offline since."""
         with self.lock:
             return self.message_res_store[self.message_ins_id_to_message_res_id[message_id]]
+
+
+def _size(tree: ObjectTree) -> int | None:
+    """How many objects a tree names; None for one that is too large, or deeper than any reply."""
+    count, level = 0, [tree]
+    for _ in range(MAX_DEPTH):
+        count += len(level)
+        if count > MAX_OBJECTS_A_REPLY:
+            return None
+        level = [child for node in level for child in node.children]
+        if not level:
+            return count
+    return None

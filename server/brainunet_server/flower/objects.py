@@ -53,20 +53,32 @@ class Objects(InMemoryObjectStore):
             return self._file(object_id).read_bytes()
 
     def delete(self, object_id: str) -> None:
-        # a node confirms a task as soon as it has it, long before it has done it, and Flower deletes it then
-        if object_id in self.held:
-            return
+        """As Flower's, but for those that are held, and without recursion: senders decide how deep their objects hang."""
+        waiting = [object_id]
         with self.lock_store:
-            super().delete(object_id)
-            if object_id not in self.store:
+            while waiting:
+                one = waiting.pop()
+                entry = self.store.get(one)
+                # a node confirms a task as soon as it has it, long before it has done it, and Flower deletes it then
+                if entry is None or entry.ref_count > 0 or one in self.held:
+                    continue
+                del self.store[one]
                 with suppress(OSError):
-                    self._file(object_id).unlink()
+                    self._file(one).unlink()
+                for run in entry.runs:
+                    self.run_objects_mapping.get(run, set()).discard(one)
+                for child in entry.child_object_ids:
+                    if child in self.store:
+                        self.store[child].ref_count -= 1
+                        waiting.append(child)
 
     def clear(self) -> None:
         with self.lock_store:
             for object_id in self.store:
-                self._file(object_id).unlink(missing_ok=True)
+                with suppress(OSError):
+                    self._file(object_id).unlink(missing_ok=True)
             super().clear()
+            self.held.clear()
 
     def below(self, root: str) -> list[str]:
         """``root`` and all that it refers to, each once; nothing of one that is not known."""

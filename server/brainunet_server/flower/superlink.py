@@ -7,6 +7,8 @@ those routers do not exist in the process.
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import json
 import socket
 import threading
@@ -21,7 +23,7 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
 from fastapi import FastAPI
 from flwr.common.constant import NOOP_FLWR_AID, Status, SubStatus
-from flwr.supercore.constant import NOOP_FEDERATION_ID, NodeStatus, TaskType
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, NOOP_FEDERATION_ID, NodeStatus, TaskType
 from flwr.supercore.error import http_error_translator
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.protobuf.translation import ProtobufTranslationMiddleware
@@ -56,6 +58,7 @@ FLEET_PATHS: Final = frozenset(
 # a chunk of an array is 1 MiB, and the list of a large model's chunks some hundred KiB
 MAX_BODY_BYTES: Final = 8 * 2**20
 START_S: Final = 30
+BODY_S: Final = 300.0  # of silence; the client's own patience
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -82,7 +85,10 @@ class SuperLink:
 
     def __init__(self, objects: Path, federation: str) -> None:
         self.state = LinkState(objects)
-        self.app = Gate(_fleet_app(self), federation)
+        self.app = Gate(_fleet_app(self), federation, self._knows)
+
+    def _knows(self, public_key: bytes) -> bool:
+        return self.state.is_admitted(public_key)
 
     def admit(self, site: str, public_key: ec.EllipticCurvePublicKey) -> None:
         """Let a site's node in; nothing changes for one that is in already."""
@@ -118,7 +124,7 @@ class SuperLink:
 
     def end_run(self, run: int) -> None:
         self.state.finish_task(self._task_of(run), SubStatus.COMPLETED, "")
-        self.state.cleanup_run(run)
+        self.state.forget_messages(run)
 
     def _task_of(self, run: int) -> int:
         task = self.state.get_run_info(run_ids=[run])[0].primary_task_id
@@ -167,10 +173,14 @@ async def _speaks_for_itself(request: Any, call_next: Callable[[Any], Awaitable[
 
 
 class Gate:
-    """Lets through the fleet paths, answers /health itself, and knows nothing else; bodies have a limit."""
+    """Lets through the fleet paths, answers /health itself, and knows nothing else.
 
-    def __init__(self, app: FastAPI, federation: str) -> None:
-        self._app = app
+    Bodies have a limit, and are read only for those who name a key that is enrolled (Flower checks that they hold it): nobody
+    else can make the server keep megabytes.
+    """
+
+    def __init__(self, app: FastAPI, federation: str, knows: Callable[[bytes], bool]) -> None:
+        self._app, self._knows = app, knows
         self._health = json.dumps({"brainunet": __version__, "protocol": PROTOCOL, "federation": federation}).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -184,14 +194,37 @@ class Gate:
             await _respond(send, 411)
         elif length > MAX_BODY_BYTES:
             await _respond(send, 413)
+        elif not self._knows(_claimed_key(scope)):
+            await _respond(send, 401)
         else:
-            await self._app(scope, receive, send)
+            await self._app(scope, _within(BODY_S, receive), send)
 
 
 def _content_length(scope: Scope) -> int | None:
     # uvicorn reads no more than this many bytes; a chunked body has no length, and no client of ours sends one
     values = [value for name, value in scope["headers"] if name == b"content-length"]
     return int(values[0]) if len(values) == 1 and values[0].isdigit() else None
+
+
+def _claimed_key(scope: Scope) -> bytes:
+    name = FLEET_HTTP_PUBLIC_KEY_HEADER.lower().encode()
+    values = [value for key, value in scope["headers"] if key == name]
+    try:
+        return base64.b64decode(values[0], validate=True) if len(values) == 1 else b""
+    except binascii.Error:
+        return b""
+
+
+def _within(seconds: float, receive: Receive) -> Receive:
+    """Gives up a sender that sends nothing for so long."""
+
+    async def receive_in_time() -> MutableMapping[str, Any]:
+        try:
+            return await asyncio.wait_for(receive(), seconds)
+        except TimeoutError:
+            return {"type": "http.disconnect"}
+
+    return receive_in_time
 
 
 async def _respond(send: Send, status: int, body: bytes = b"") -> None:
@@ -228,6 +261,8 @@ def listening(superlink: SuperLink, address: str, port: int, certificate: Path, 
             ssl_keyfile=key,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=5,
+            http="h11",  # the faster httptools reads headers without any limit
+            ws="none",
             h11_max_incomplete_event_size=64 * 1024,
         )
     )
@@ -238,6 +273,7 @@ def listening(superlink: SuperLink, address: str, port: int, certificate: Path, 
             break
         thread.join(0.05)
     if not server.started:
+        listener.close()
         raise FederationError(f"{address} port {port}", found="the listener did not start", remedy="look at the log above")
     try:
         yield listener.getsockname()[1]
