@@ -107,7 +107,8 @@ def enrol(
     typer.echo(f"its request's fingerprint: {given.request_fingerprint}")
     typer.echo(f"this federation's fingerprint: {given.federation_fingerprint}")
     typer.echo(
-        f"compare both with {given.site} by telephone; if the first differs: flower-server revoke {directory} {given.site}"
+        f"compare both with {given.site} by telephone; if the first differs:"
+        f" flower-server revoke {directory} {given.site} --reason 'another key'"
     )
     typer.echo(f"next: send {given.kit} to {given.site}; it holds no secret")
 

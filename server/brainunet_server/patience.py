@@ -37,6 +37,8 @@ class Patient:
         """
         self._while_paused()
         enough_since: float | None = None
+        if len(self.membership.connected()) < self.rounds.min_sites:
+            say(f"waiting for {self.rounds.min_sites} sites ({self.membership.size} enrolled)")
         while True:
             obey(self.folder)
             if wanted(self.folder) == "pause":

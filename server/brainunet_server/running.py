@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from pydantic import AwareDatetime, Field, ValidationError
@@ -14,8 +16,9 @@ from brainunet.errors import ConfigError
 from brainunet.files import writing_aside
 from brainunet.modelfile import ModelCard
 from brainunet_server.admission import AdmissionConfig
-from brainunet_server.federation import FederationConfig, Folder
+from brainunet_server.federation import FederationConfig, Folder, ServeOptions
 from brainunet_server.rounds import Plan
+from brainunet_server.store.reader import StoreReader
 from brainunet_server.store.rows import Run
 
 
@@ -32,6 +35,14 @@ class RunSettings(Settings):
     seed: int
 
 
+class Said(Settings):
+    """What the command line said when a run was begun; a password is not kept."""
+
+    database: str | None = None
+    demo: bool = False
+    overrides: tuple[str, ...] = ()
+
+
 class RunFile(Settings):
     """``run.json``: the run in progress."""
 
@@ -39,6 +50,26 @@ class RunFile(Settings):
     began_at: AwareDatetime
     start_sha256: str
     settings: RunSettings
+    said: Said = Said()
+
+
+def remembered(folder: Folder, options: ServeOptions) -> ServeOptions:
+    """The options, and where they say nothing those with which the run in progress was begun.
+
+    ``flower-server run DIR`` alone goes on with a run, however it was begun.
+
+    Raises:
+        ConfigError: run.json can't be read.
+    """
+    before = None if options.new_run else _read(folder)
+    if before is None:
+        return options
+    return replace(
+        options,
+        database=options.database or before.said.database,
+        demo=options.demo or before.said.demo,
+        overrides=options.overrides or before.said.overrides,
+    )
 
 
 def settings_of_run(config: FederationConfig, card: ModelCard) -> RunSettings:
@@ -54,8 +85,15 @@ def settings_of_run(config: FederationConfig, card: ModelCard) -> RunSettings:
     )
 
 
-def take_up_run(folder: Folder, config: FederationConfig, card: ModelCard, *, new_run: bool) -> RunFile:
-    """The run in progress, or a new one where there is none or ``new_run`` asks for it.
+def take_up_run(
+    folder: Folder,
+    config: FederationConfig,
+    card: ModelCard,
+    *,
+    new_run: bool,
+    said: Said = Said(),  # noqa: B008 - frozen
+) -> RunFile:
+    """The run in progress, or a new one where there is none or ``new_run`` asks for it; ``said`` is kept with a new one.
 
     Raises:
         ConfigError: the settings or the start model are not those with which the run in progress was begun.
@@ -69,10 +107,15 @@ def take_up_run(folder: Folder, config: FederationConfig, card: ModelCard, *, ne
     if before is not None and before.began_at >= now:  # its name is its second
         now = before.began_at + timedelta(seconds=1)
     name = re.sub(r"[^a-z0-9]+", "-", config.name.lower()).strip("-")[:32]
-    run = RunFile(id=f"{name}-{now:%Y%m%d-%H%M%S}", began_at=now, start_sha256=card.weights_sha256, settings=wanted)
+    run = RunFile(id=f"{name}-{now:%Y%m%d-%H%M%S}", began_at=now, start_sha256=card.weights_sha256, settings=wanted, said=said)
     with writing_aside(folder.run_file) as aside:
         aside.write_text(run.model_dump_json(indent=1), encoding="utf-8")
     return run
+
+
+def is_complete(database: str | Path, run: RunFile) -> bool:
+    with StoreReader(database) as store:
+        return any(known.id == run.id and known.status == "completed" for known in store.runs())
 
 
 def run_row(run: RunFile) -> Run:
@@ -121,7 +164,7 @@ def _read(folder: Folder) -> RunFile | None:
             folder.run_file,
             found="it can't be read, or is of another version",
             expected="the run in progress",
-            remedy="restore it from your backup, or begin a new run: flower-server run DIR --new-run (after removing it)",
+            remedy="restore it from your backup, or begin a new run after removing it",
         ) from None
 
 
@@ -137,8 +180,8 @@ def _require_unchanged(folder: Folder, before: RunFile, wanted: RunSettings, car
         raise ConfigError(
             folder.settings_file,
             found=f"other settings than those the run {before.id} was begun with: {'; '.join(changed)}",
-            expected="the same until it is complete",
-            remedy="put them back, or begin a new run: flower-server run DIR --new-run",
+            expected="the same for all its rounds",
+            remedy=f"put them back (--set is kept with a run), or begin a new one: flower-server run {folder.path} --new-run",
         )
 
 

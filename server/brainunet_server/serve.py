@@ -25,9 +25,10 @@ from brainunet_server.patience import Patient, Stop, obey
 from brainunet_server.presence import Board, Ticking, changes
 from brainunet_server.record import Record, say, sentence
 from brainunet_server.rounds import RoundResult, TooFewReplies
-from brainunet_server.running import RunFile, plan_of, run_row, take_up_run
+from brainunet_server.running import RunFile, Said, is_complete, plan_of, remembered, run_row, take_up_run
 from brainunet_server.start_model import PURPOSE, read_start_model, signed_start_model
 from brainunet_server.status import hold_lock
+from brainunet_server.store.opening import without_password
 from brainunet_server.store.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -47,18 +48,30 @@ def serve(folder: Folder, options: ServeOptions) -> None:
         KeyboardInterrupt: Ctrl-C.
     """
     return_memory_at_once()
+    options = remembered(folder, options)
     config = _settings(folder, options)
     key = read_signing_key(folder.signing_key)
     _, start = signed_start_model(folder.start_model, key.public, demo=options.demo)
     with hold_lock(folder), ExitStack() as stack:
         prepare_flower(folder.flower)
         # after the environment is set, for Flower reads it on import
+        from brainunet_server.flower.strategies import strategy_from
         from brainunet_server.flower.superlink import SuperLink, listening
 
         _hear_flower(folder)  # after its import has set up a log of its own
-        run = take_up_run(folder, config, start, new_run=options.new_run)
+        strategy_from(config.strategy, sites=config.rounds.min_sites)  # refuses what can't be, before a run is begun with it
+        said = Said(
+            database=without_password(options.database) if options.database else None,
+            demo=options.demo,
+            overrides=options.overrides,
+        )
+        run = take_up_run(folder, config, start, new_run=options.new_run, said=said)
         database = options.database or config.database or folder.store
         store = stack.enter_context(StoreWriter(database, wait_s=NOTICE_WAIT_S))
+        if is_complete(database, run):
+            say(f"run {run.id} is complete; its models are in {folder.models / run.id}")
+            say(f"begin the next with: flower-server run {folder.path} --new-run")
+            return
         superlink = SuperLink(folder.flower / "objects", config.name)
         membership = Membership(folder, superlink, config.rounds.silence_s)
         membership.follow()

@@ -53,7 +53,8 @@ def signed_start_model(path: Path, key: PublicKey, *, demo: bool) -> tuple[Weigh
             path,
             found="a model that was trained on made-up brains",
             expected="one pretrained on real cases",
-            remedy="set another with flower-server init DIR --model, or say --demo: all that is made from it will say so",
+            remedy=f"set another (flower-server init {path.parent} --name NAME --host HOST --model MODEL), "
+            "or say --demo: all that is made from it will say so",
         )
     return weights, card
 

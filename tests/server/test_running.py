@@ -13,8 +13,8 @@ from brainunet.config import ModelConfig, PreprocessConfig, StrategyConfig, Trai
 from brainunet.errors import ConfigError
 from brainunet.modelfile import ModelCard
 from brainunet_server.admission import AdmissionConfig
-from brainunet_server.federation import FederationConfig, Folder, RoundsConfig
-from brainunet_server.running import RunFile, plan_of, run_row, settings_of_run, take_up_run
+from brainunet_server.federation import FederationConfig, Folder, RoundsConfig, ServeOptions
+from brainunet_server.running import RunFile, Said, plan_of, remembered, run_row, settings_of_run, take_up_run
 
 CARD = ModelCard(
     title="start",
@@ -104,7 +104,7 @@ def test_each_changed_setting_of_the_run_is_named_and_refused(folder: Folder, ot
         take_up(folder, other)
 
     assert run.id in str(refused.value)
-    assert "flower-server run DIR --new-run" in str(refused.value)
+    assert "--new-run" in str(refused.value)
     assert take_up(folder) == run
 
 
@@ -208,7 +208,7 @@ def test_a_damaged_file_of_the_run_is_never_taken_for_no_run(folder: Folder, har
     before = folder.run_file.read_bytes()
 
     for new_run in (False, True):
-        with pytest.raises(ConfigError, match=r"run\.json: it can't be read.*[Rr]estore it from your backup.*--new-run"):
+        with pytest.raises(ConfigError, match=r"run\.json: it can't be read.*[Rr]estore it from your backup.*new run"):
             take_up(folder, new_run=new_run)
 
     assert folder.run_file.read_bytes() == before
@@ -241,3 +241,15 @@ def test_the_plan_takes_the_runs_settings_and_this_servers_patience(folder: Fold
     assert (plan.max_site_share, plan.local, plan.validation.min_cases) == (0.5, "norm", 3)
     assert (plan.min_sites, plan.deadline_s) == (4, 100)
     assert plan.durable
+
+
+def test_a_run_is_gone_on_with_as_it_was_begun_when_nothing_else_is_said(folder: Folder) -> None:
+    begun = ServeOptions(database="postgresql+psycopg://fl@db/fl", demo=True, overrides=("rounds.count=5",))
+    said = Said(database=begun.database, demo=begun.demo, overrides=begun.overrides)
+
+    assert remembered(folder, ServeOptions()) == ServeOptions()
+    take_up_run(folder, CONFIG, CARD, new_run=False, said=said)
+
+    assert remembered(folder, ServeOptions()) == begun
+    assert remembered(folder, ServeOptions(overrides=("rounds.count=6",))).overrides == ("rounds.count=6",)
+    assert remembered(folder, ServeOptions(new_run=True)) == ServeOptions(new_run=True)
