@@ -211,6 +211,10 @@ def _use(place: Home, data: Path, *, check: bool, dry_run: bool, as_json: bool) 
     from brainunet_client.enrolment import load_identity
 
     load_identity(place)  # before a folder is made: a site that has not joined is told how to
+    from brainunet.data.cases import find_cases
+    from brainunet.labels import DEFAULT_MODALITIES
+
+    find_cases(data, modalities=DEFAULT_MODALITIES)  # a disk that is not there is said now, and not by a fault hours later
     from brainunet_client.supervisor import supervise
 
     supervise(open_home(place.path), data)

@@ -38,6 +38,7 @@ def supervise(home: Home, data: Path, *, node: Sequence[str] = NODE, look: Look 
 
     Raises:
         BrainUNetError: another client works in this home, or the kit, the key or site.toml is not good.
+        KeyboardInterrupt: Ctrl-C, after everything was ended in order.
     """
     os.umask(0o077)  # whatever this and its children write is not for others
     with hold_lock(home):
@@ -50,6 +51,8 @@ def supervise(home: Home, data: Path, *, node: Sequence[str] = NODE, look: Look 
         tell(f"{kit.site} in {kit.federation}; server {kit.server}. Ctrl-C ends it; tasks resume later.")
         keep_connected(process, lambda: look(identity), tell, home.log)
         tell("stopped")
+    if process.stopped_by == signal.SIGINT:
+        raise KeyboardInterrupt
 
 
 class Node(Protocol):
@@ -110,7 +113,7 @@ class NodeProcess:
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
-        self.stopping = False
+        self.stopping, self.stopped_by = False, 0
 
     def run(self, when_steady: Callable[[], None]) -> int:
         # a session of its own: Ctrl-C reaches this process alone, which then stops the node in order
@@ -124,7 +127,7 @@ class NodeProcess:
         return self._process.wait()
 
     def stop(self, number: int = 0, frame: FrameType | None = None) -> None:
-        self.stopping = True
+        self.stopping, self.stopped_by = True, number
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
 

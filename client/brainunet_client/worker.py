@@ -17,7 +17,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from brainunet.errors import FederationError
+from brainunet.errors import BrainUNetError, FederationError
 from brainunet.records import AnyTask, Fault, FaultCode, Reply, TrainTask
 from brainunet.spool import read_packed, write_packed
 from brainunet.wire import pack, unpack
@@ -67,10 +67,21 @@ def work(home: Home, data: Path, reply_file: Path, seconds: int | None = None) -
         reply = Fault(run=run, round=exchange, code=stopped.code)
     except Exception as error:
         log.exception("round %s could not be done; the coordinator is told a code only", exchange)
-        tell(f"round {exchange} could not be done: {error}")
-        reply = Fault(run=run, round=exchange, code=fault_code(error))
+        code = fault_code(error)
+        tell(f"round {exchange} could not be done: {_in_words(error, code)}")
+        reply = Fault(run=run, round=exchange, code=code)
     write_packed(reply_file, pack(reply))
     return 0
+
+
+def _in_words(error: Exception, code: FaultCode) -> str:
+    if isinstance(error, BrainUNetError):
+        return str(error)
+    if code is FaultCode.OUT_OF_MEMORY:
+        return (
+            "not enough memory. Close other programs, raise memory_gb in site.toml, or ask the coordinator for smaller patches"
+        )
+    return f"{type(error).__name__}; client.log says more"
 
 
 def _do(task: AnyTask, home: Home, data: Path, settings: SiteSettings, ends_at: float | None) -> Reply:

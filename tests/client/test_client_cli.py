@@ -254,6 +254,7 @@ def test_a_site_with_a_key_and_no_kit_is_told_which_file_to_send(home: Home, kit
 def test_a_second_client_of_one_home_is_refused(home: Home, kit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert install(kit, "y\n", monkeypatch).code == 0
 
+    Path("BraTS-SSA-00002-000-t1c.nii.gz").touch()
     with hold_lock(home):
         ended = run(brainunet_client, "--data", ".")
 

@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message, RecordDict
 from flwr.common.constant import ISOLATION_MODE_PROCESS, SubStatus
-from flwr.supercore.error import ApiErrorCode
+from flwr.proto.fleet_pb2 import ActivateNodeRequest, ActivateNodeResponse
 from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.supercore.object_store import NoObjectInStoreError, ObjectStoreFactory
@@ -42,7 +43,7 @@ HEARTBEAT_S: Final = 600
 HTTP_TIMEOUT_S: Final = 300.0
 POLL_S: Final = 0.2
 
-NOT_ENROLLED: Final = f"[code: {ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED}]"
+REFUSED: Final = "refused: "
 
 Answer = Callable[[RecordDict], RecordDict]
 
@@ -82,7 +83,10 @@ def _only_the_bundle_without_code(fab: Fab, trusted_entities: dict[str, str]) ->
         log.error("refused: the server sent an app bundle with something in it; nothing of it was unpacked")
         return False
     if not _signed_by_trusted(fab, trusted_entities):
-        log.error("refused: the server's app bundle is not signed by this federation")
+        log.error(
+            "refused: the server's app bundle is not signed with this kit's key. If the coordinator has changed the key, ask for "
+            "a new kit: brainunet-client --kit KIT --replace"
+        )
         return False
     return True
 
@@ -116,6 +120,17 @@ class _PatientClient(FleetHttpClient):
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **(named | {"timeout": HTTP_TIMEOUT_S}))
         limit_responses(self._client)
+
+    def ActivateNode(self, request: ActivateNodeRequest) -> ActivateNodeResponse:  # noqa: N802 - Flower's name
+        try:
+            return super().ActivateNode(request)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == httpx.codes.UNAUTHORIZED:
+                log.error(
+                    "refused: the server does not let this site in. It was revoked, never enrolled there, or its certificate "
+                    "has ended: ask the coordinator"
+                )
+            raise
 
 
 def _answer_messages(state: NodeState, answer: Answer) -> None:
@@ -178,15 +193,20 @@ class LinkWords(logging.Handler):
 
     def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__()
-        self._say, self._is_down = say, False
+        self._say, self._is_down, self._refused = say, False, ""
 
     def emit(self, record: logging.LogRecord) -> None:
         words = record.getMessage()
-        if words.startswith("Connection attempt failed") and not self._is_down:
+        if words.startswith(REFUSED):
+            if words != self._refused:
+                self._refused = words
+                self._say(words)
+        elif words.startswith("Connection attempt failed") and not self._is_down:
             self._is_down = True
-            self._say("waiting: the server can't be reached; trying again until it can (brainunet-client --check tells more)")
-        elif NOT_ENROLLED in words:
-            self._say("the server does not let this site in: it was revoked, or never enrolled there. Ask the coordinator")
+            self._say(
+                "waiting: the server can't be reached; trying again. Perhaps the run is over: the coordinator tells, or "
+                "brainunet-client --data DIR --check"
+            )
         elif words.startswith("Connection successful") and self._is_down:
             self._is_down = False
             self._say("connected again")
@@ -195,5 +215,7 @@ class LinkWords(logging.Handler):
 def hear_flower(say: Callable[[str], None]) -> None:
     """Flower's own log, which speaks of nodes and fabs, goes to the client's file; the screen is told only of the link."""
     flower = logging.getLogger("flwr")
-    flower.handlers[:] = [LinkWords(say)]
+    words = LinkWords(say)
+    flower.handlers[:] = [words]
     flower.propagate = True
+    log.addHandler(words)  # and of what this file refuses
