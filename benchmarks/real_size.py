@@ -45,7 +45,8 @@ def main() -> None:
 
 
 def measure(root: Path, preset: str, steps: int, patch: int) -> None:
-    from tests.support.running import Federation, Program
+    from tests.support.programs import Program
+    from tests.support.running import Federation
 
     n_bytes = random_model(root / "random.safetensors", preset)
     settings = {

@@ -169,7 +169,8 @@ def _train(plan: Plan, number: int, weights: Weights, exchange: Exchange, strate
         # put down at once and let go: memory does not grow with the number of sites
         if result.outcome == "answered" and isinstance(answer.reply, TrainReply) and answer.site not in kept:
             replies.keep(answer, answer.reply)
-    gone = {site: "it is no longer a member" for site in results if not exchange.is_member(site)}
+    answered = [site for site, result in results.items() if result.outcome == "answered"]
+    gone = {site: "it is no longer a member" for site in answered if not exchange.is_member(site)}
     for refused in (gone, outliers(_norms({k: v for k, v in results.items() if k not in gone}), plan.admission)):
         for site, reason in refused.items():
             results[site] = replace(results[site], outcome="refused", reason=reason, score=None)

@@ -141,6 +141,7 @@ def test_a_bundle_that_is_not_the_federation_s_own_is_refused_at_the_site_and_ne
     federation = new_federation()
     home = federation.enrol("CRV")
     (tmp_path / "cases").mkdir()
+    (tmp_path / "cases" / "BraTS-SSA-00002-000-t1c.nii.gz").touch()  # something to take part with
     key = federation.signing_key if what == WITH_CODE else new_signing_key()
     marker = tmp_path / "the code was run"
     code = f"from pathlib import Path; Path({str(marker)!r}).touch()".encode()
@@ -162,9 +163,9 @@ def test_a_bundle_that_is_not_the_federation_s_own_is_refused_at_the_site_and_ne
 
     assert answer.reply is None
     assert answer.problem is not None
-    assert answer.problem.startswith("Flower error")
+    assert answer.problem.startswith("it refused the app bundle")
     log = home.log.read_text()
-    assert ("app bundle with something in it" if what == WITH_CODE else "not signed by this federation") in log
+    assert ("app bundle with something in it" if what == WITH_CODE else "not signed with this kit's key") in log
     assert not marker.exists()
     assert not home.received.exists()  # the task was not even begun
     assert not [entry for entry in chain.entries(home.ledger) if entry.kind == "sent"]

@@ -258,7 +258,13 @@ class FakeSite:
             self.failed = error
 
     def _once(self) -> None:
-        told = self.call(self._client.PullMessages, PullMessagesRequest(node=self.node))
+        try:
+            told = self.call(self._client.PullMessages, PullMessagesRequest(node=self.node))
+        except Refused as error:
+            if error.status < 500:
+                raise
+            self._is_known = False  # the server is on its way out: as a hospital's supervisor does, begin anew
+            return
         for proto, tree in zip(told.messages_list, told.message_object_trees, strict=True):
             message = message_from_proto(proto)
             run_id = message.metadata.run_id

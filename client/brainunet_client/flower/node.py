@@ -84,7 +84,7 @@ def _only_the_bundle_without_code(fab: Fab, trusted_entities: dict[str, str]) ->
         return False
     if not _signed_by_trusted(fab, trusted_entities):
         log.error(
-            "refused: the server's app bundle is not signed with this kit's key. If the coordinator has changed the key, ask for "
+            "refused: the server's app bundle is not signed with this kit's key. If the coordinator has changed it, ask for "
             "a new kit: brainunet-client --kit KIT --replace"
         )
         return False

@@ -91,6 +91,10 @@ class LinkState(InMemoryLinkState):
         return bool(super().activate_node(node_id, heartbeat_interval))
 
     def get_message_ins(self, node_id: int, limit: int | None, *, run_id: int | None = None) -> list[Message]:
+        # A node that was at work when this server restarted asks without saying hello again
+        node = self.nodes.get(node_id)
+        if node is not None and node.status in (NodeStatus.REGISTERED, NodeStatus.OFFLINE):
+            self.acknowledge_node_heartbeat(node_id, node.heartbeat_interval)
         # A node does one task at a time: one that asks again has lost what it was given (a lost reply to its question, a
         # power cut), or could not bring its reply here. Flower never gives a message twice.
         with self.lock:
