@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import click
 import typer
 
+from brainunet import __version__
 from brainunet.errors import BrainUNetError, ConfigError, DataError, UsageError
 from brainunet.terminal import main_of
 
@@ -33,6 +34,12 @@ _MODES_IN_WORDS: Final = (
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 @app.command()
 def client(
     context: typer.Context,
@@ -41,7 +48,7 @@ def client(
     new_key: Annotated[bool, typer.Option("--new-key", help="with --enrol: set the old key aside and make another")] = False,
     kit: Annotated[Path | None, typer.Option(help="install the kit that the coordinator sent")] = None,
     fingerprint: Annotated[str | None, typer.Option(help="with --kit: what the coordinator read out; asks nothing")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="with --kit: leave the federation of the present kit")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="with --kit: in place of a kit with other keys")] = False,
     data: Annotated[Path | None, typer.Option(help="folder of cases: take part in the federation with them")] = None,
     check: Annotated[bool, typer.Option("--check", help="with --data: only look whether everything is ready")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="with --data: show what would leave, and send nothing")] = False,
@@ -51,13 +58,14 @@ def client(
     home: Annotated[Path, typer.Option(envvar="BRAINUNET_HOME", help="folder of key, kit, settings and ledger")] = Path(
         "~/.brainunet"
     ),
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
 ) -> None:
     """Take part in a federation that trains on this hospital's cases: the cases stay, changes of a model's weights go.
 
     Joining takes two steps: --enrol makes a request to send to the coordinator, --kit installs the answer. Then --data runs.
     """
-    del debug
+    del debug, version
     from brainunet_client.home import Home
 
     mode = _mode_of(context)
@@ -143,16 +151,17 @@ def _install(place: Home, path: Path, fingerprint: str | None, replace: bool) ->
     from brainunet_client.enrolment import install_kit
 
     def confirm(kit: Kit, numbers: str) -> bool:
-        _introduce(place, kit, numbers)
+        # what was read out must come from the coordinator, and not from this screen
+        _introduce(place, kit, numbers if fingerprint is None else None)
         if fingerprint is None:
             return typer.confirm("Does the coordinator read out the same numbers?", default=False)
         if _digits(fingerprint) == _digits(numbers):
             return True
         raise ConfigError(
             "--fingerprint",
-            found=fingerprint,
-            expected=f"{numbers}, the fingerprint of {path.name}",
-            remedy="do not use this kit, somebody may have changed it on the way: ask for it again by another way",
+            found=f"{fingerprint or 'nothing'}, which is not that of {path.name}",
+            expected="the thirty digits that the coordinator reads out",
+            remedy="look for a typing error; else do not use this kit, somebody may have changed it: ask for it by another way",
         )
 
     kit = install_kit(place, path, confirm, replace=replace)
@@ -161,7 +170,7 @@ def _install(place: Home, path: Path, fingerprint: str | None, replace: bool) ->
     typer.echo("A client that is running already works with this kit when it is started again.")
 
 
-def _introduce(place: Home, kit: Kit, numbers: str) -> None:
+def _introduce(place: Home, kit: Kit, numbers: str | None) -> None:
     from brainunet.certificates import days_left, read_certificate
     from brainunet_client.enrolment import requested_server
 
@@ -171,7 +180,8 @@ def _introduce(place: Home, kit: Kit, numbers: str) -> None:
     typer.echo(f"server:      {kit.server}" + (f" (you asked {asked})" if asked not in (None, kit.server) else ""))
     typer.echo(f"site:        {kit.site}")
     typer.echo(f"valid until: {certificate.not_valid_after_utc:%Y-%m-%d} ({days_left(certificate)} days)")
-    typer.echo(f"fingerprint: {numbers}")
+    if numbers is not None:
+        typer.echo(f"fingerprint: {numbers}")
 
 
 def _digits(text: str) -> str:
@@ -246,8 +256,9 @@ def _in_words(facts: Mapping[str, Any]) -> Iterator[str]:
 
 def _show_ledger(place: Home, verify: bool, as_json: bool) -> None:
     from brainunet import chain
-    from brainunet_client.ledger import sentence, totals
+    from brainunet_client.ledger import require_kept, sentence, totals
 
+    require_kept(place)
     if verify:
         verified = chain.verify(place.ledger)
         facts = {"entries": verified.entries, "head": verified.head, "torn": verified.torn}

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from brainunet.config import TrainConfig
 from brainunet.errors import FederationError
-from brainunet.modelfile import read_model
-from brainunet.records import AnyTask, EvaluateReply, SiteScore, TrainReply, TrainTask
+from brainunet.modelfile import ModelCard, read_model
+from brainunet.records import AnyTask, EvaluateReply, EvaluateTask, SiteScore, TrainReply, TrainTask
 from brainunet.spool import read_packed
 from brainunet.starter import STARTER
 from brainunet.weights import Weights
@@ -87,20 +87,26 @@ def _task_at_hand(home: Home) -> tuple[AnyTask, str]:
     if packed is not None:
         try:
             task: AnyTask = unpack(packed, AnyTask)
-            return task, "the last task received"
+            if isinstance(task, TrainTask):
+                return task, "the last task received"
+            # a run ends with a scoring, which sends far less than the training that the next one asks for
+            return _training(task.weights, task), "a short training of the last model received"
         except FederationError as error:
             log.warning("the last task received is left alone: %s", error)
     weights, card = read_model(STARTER)
-    starter = TrainTask(
+    return _training(weights, card), "the starter model"
+
+
+def _training(weights: Weights, of: ModelCard | EvaluateTask) -> TrainTask:
+    return TrainTask(
         run="dry-run",
         round=1,
-        model=card.model,
-        preprocess=card.preprocess,
+        model=of.model,
+        preprocess=of.preprocess,
         train=TrainConfig(steps=STARTER_STEPS),
         seed=0,
         weights=weights,
     )
-    return starter, "the starter model"
 
 
 def _contents(packed: Packed, reply: TrainReply | EvaluateReply) -> dict[str, Any]:

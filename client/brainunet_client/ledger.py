@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from brainunet import chain
 from brainunet.chain import JSON, Entry
-from brainunet.errors import PrivacyError
+from brainunet.errors import BrainUNetError, ConfigError, PrivacyError
 from brainunet.records import FaultCode, Reply
 from brainunet_client.home import Home
 
@@ -122,6 +122,25 @@ def record_consent(home: Home, *, listed: int, excluded: int) -> Entry | None:
     if data == (dict(before.data) if before else {"listed": 0, "excluded": 0, "file_changed_at": changed}):
         return None
     return chain.append(home.ledger, CONSENT_CHANGED, data)
+
+
+def require_kept(home: Home) -> None:
+    """Pass if the ledger is where it must be: a home with a kit has one that begins with how the kit came.
+
+    Raises:
+        BrainUNetError: it is gone, or empty.
+    """
+    if home.kit.exists() and (not home.ledger.exists() or home.ledger.stat().st_size == 0):
+        raise BrainUNetError(
+            home.ledger,
+            found="it is gone or empty, in a home that has a kit",
+            expected="the ledger that began with it",
+            remedy="put it back from your backup, and find out who removed it: without it nobody can say what has left",
+        )
+    if not home.path.is_dir():
+        raise ConfigError(
+            str(home.path), found="no such folder", expected="the client's folder", remedy="name it by --home DIR"
+        )
 
 
 def last_of(home: Home, kind: str) -> Entry | None:

@@ -12,8 +12,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, Protocol
 
+from brainunet import chain
 from brainunet_client.enrolment import Identity, load_identity
 from brainunet_client.home import Home, hold_lock
+from brainunet_client.ledger import require_kept
 from brainunet_client.preflight import diagnose
 from brainunet_client.site_settings import read_site_settings
 from brainunet_client.telling import tell
@@ -37,13 +39,15 @@ def supervise(home: Home, data: Path, *, node: Sequence[str] = NODE, look: Look 
         look: finds out whether it is worth starting.
 
     Raises:
-        BrainUNetError: another client works in this home, or the kit, the key or site.toml is not good.
+        BrainUNetError: another client works in this home, or the kit, the key, site.toml or the ledger is not good.
         KeyboardInterrupt: Ctrl-C, after everything was ended in order.
     """
     os.umask(0o077)  # whatever this and its children write is not for others
     with hold_lock(home):
         identity = load_identity(home)
         read_site_settings(home)
+        require_kept(home)
+        chain.verify(home.ledger)
         process = NodeProcess([*node, str(home.path), str(data.absolute()), "--parent", str(os.getpid())])
         signal.signal(signal.SIGTERM, process.stop)
         signal.signal(signal.SIGINT, process.stop)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from brainunet import __version__
 from brainunet.errors import BrainUNetError, FederationError, UsageError
 from brainunet.terminal import main_of
 from brainunet_server.cli_members import AsJson, Debug, Directory, Port, enrol, init, revoke, rotate, show, sites
@@ -22,6 +23,19 @@ for command in (init, enrol, sites, revoke, rotate, scores):
     app.command()(command)
 
 STOP_PATIENCE_S = 60.0
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def everywhere(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")] = False,
+) -> None:
+    del version
 
 
 @app.command()
@@ -148,6 +162,14 @@ def audit(
             found="it is missing",
             expected="the audit trail that init began",
             remedy="restore it from your backup and find out who removed it",
+        )
+    first = next(chain.entries(folder.audit), None)
+    if first is None or first.kind != "federation-created":
+        raise BrainUNetError(
+            folder.audit,
+            found="it does not begin with the making of the federation",
+            expected="the audit trail that init began",
+            remedy="restore it from your backup and find out who changed it",
         )
     if verify:
         if kind or site or last:

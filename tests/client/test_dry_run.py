@@ -108,13 +108,23 @@ def test_the_last_task_received_is_done_when_none_is_given(home: Home, data: Pat
     assert facts["task"] == {"source": "the last task received", "kind": "train_task", "run": "glioma-1", "round": 8}
 
 
-def test_an_evaluation_shows_that_there_is_no_update(home: Home, data: Path) -> None:
+def test_after_a_run_whose_last_task_only_scores_a_training_of_its_model_shows_all_that_would_leave(
+    home: Home, data: Path
+) -> None:
     home.settings.write_text(OPEN)
     write_packed(home.received, pack(evaluate_task(weights(seed=3))))
 
-    facts = dry_run(home, data, steps=4)
+    facts = dry_run(home, data, steps=1)
 
-    assert facts["task"]["kind"] == "evaluate_task"
+    assert (facts["task"]["kind"], facts["task"]["source"]) == ("train_task", "a short training of the last model received")
+    assert facts["update_norm"] > 0
+
+
+def test_an_evaluation_shows_that_there_is_no_update(home: Home, data: Path) -> None:
+    home.settings.write_text(OPEN)
+
+    facts = dry_run(home, data, task=evaluate_task(weights(seed=3)))
+
     assert facts["update_norm"] is None
     assert facts["arrays"] == {"number": 0, "values": 0, "bytes": 0, "shapes": {}}
     assert len(facts["figures"]["rows"]) == 5
