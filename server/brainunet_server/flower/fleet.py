@@ -129,7 +129,7 @@ class FleetExchange:
                         if not self._state.store_object(self._run, session, object_id, objects[object_id].deflate()):
                             raise BrainUNetError(
                                 "the task",
-                                found="it can't be put down for sending",
+                                found="it can't be put down for sending: the disk is full, or can't be written",
                                 expected="room on the disk",
                                 remedy="make room: flower.log in the federation's folder says more",
                             )
