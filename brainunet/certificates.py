@@ -7,7 +7,6 @@ a certificate. People compare a :func:`fingerprint` by telephone at both steps.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import warnings
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from brainunet.errors import ConfigError
-from brainunet.files import flush, writing_aside
+from brainunet.files import write_new_private
 
 MAX_BYTES: Final = 16 * 1024  # of a key, a request or a certificate
 MAX_NAME_LENGTH: Final = 40
@@ -78,19 +77,7 @@ def write_site_key(path: Path, key: EllipticCurvePrivateKey) -> None:
         BrainUNetError: disk full, or a folder that can't be written.
     """
     content = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-    with writing_aside(path) as aside:
-        aside.touch(0o600, exist_ok=False)
-        aside.write_bytes(content)
-        flush(aside)
-        try:
-            os.link(aside, path)  # unlike a renaming, it never takes the place of a file
-        except FileExistsError:
-            raise ConfigError(
-                path,
-                found="there is a file of this name already",
-                expected="a free place for a new key",
-                remedy="keep that key; only if it may be lost for ever, move it away first",
-            ) from None
+    write_new_private(path, content)
 
 
 def read_site_key(path: Path) -> EllipticCurvePrivateKey:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from brainunet.errors import BrainUNetError
+from brainunet.errors import BrainUNetError, ConfigError
 
 
 @contextmanager
@@ -55,3 +55,25 @@ def flush_name(path: Path) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def write_new_private(path: Path, content: bytes) -> None:
+    """A new file that only its owner may read (0600), from its first byte on.
+
+    Raises:
+        ConfigError: there is a file already; a key is never overwritten.
+        BrainUNetError: disk full, or a folder that can't be written.
+    """
+    with writing_aside(path) as aside:
+        aside.touch(0o600, exist_ok=False)
+        aside.write_bytes(content)
+        flush(aside)
+        try:
+            os.link(aside, path)  # unlike a renaming, it never takes the place of a file
+        except FileExistsError:
+            raise ConfigError(
+                path,
+                found="there is a file of this name already",
+                expected="a free place for a new key",
+                remedy="keep that key; only if it may be lost for ever, move it away first",
+            ) from None

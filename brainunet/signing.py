@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from brainunet.errors import ConfigError
-from brainunet.files import flush, writing_aside
+from brainunet.files import write_new_private, writing_aside
 
 _FORMAT: Final = "brainunet-signature-1"
 _MAX_BYTES: Final = 16 * 1024  # of a key or a signature file
@@ -98,19 +97,7 @@ def write_signing_key(path: Path, key: SigningKey) -> None:
         BrainUNetError: disk full, or a folder that can't be written.
     """
     content = key.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    with writing_aside(path) as aside:
-        aside.touch(0o600, exist_ok=False)
-        aside.write_bytes(content)
-        flush(aside)
-        try:
-            os.link(aside, path)  # unlike a renaming, it never takes the place of a file
-        except FileExistsError:
-            raise ConfigError(
-                path,
-                found="there is a file of this name already",
-                expected="a free place for a new key",
-                remedy="keep that key; only if it may be lost for ever, move it away first",
-            ) from None
+    write_new_private(path, content)
 
 
 def read_signing_key(path: Path) -> SigningKey:
