@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from brainunet import chain
 from brainunet.modelfile import read_model, write_model
 from brainunet.signing import sign_file
 from brainunet.weights import Weights
 from brainunet_server.start_model import PURPOSE
 from tests.support.fake_site import FakeSite, honest
-from tests.support.known import assert_model, known
+from tests.support.known import assert_answered, assert_books_agree, assert_model, known
 from tests.support.link import Link
 from tests.support.postgres import postgres_server, postgres_url
 from tests.support.running import Federation, new_federation, phantoms
@@ -34,25 +33,6 @@ NewFederation = Callable[..., Federation]
 Phantoms = Callable[[int], Path]
 ALONE = {"rounds__min_sites": "1", "rounds__count": "1"}
 CUT_S = 90
-
-
-def assert_books_agree(federation: Federation, site: str) -> None:
-    """Every reply that the coordinator took is one that the site's ledger names, with its digest and bytes."""
-    sent = {
-        (entry.data["round"], entry.data["bytes"], entry.data["sha256"])
-        for entry in chain.entries(federation.home(site).ledger)
-        if entry.kind == "sent"
-    }
-    taken = federation.audit("reply-accepted", site=site)
-    assert taken
-    for entry in taken:
-        if "sha256" in entry.data:
-            assert (entry.data["round"], entry.data["bytes"], entry.data["sha256"]) in sent
-
-
-def assert_answered(federation: Federation, rounds: int = 1) -> None:
-    for number in range(1, rounds + 2):
-        assert {row.outcome for row in federation.outcomes(number).values()} == {"answered"}, federation.outcomes(number)
 
 
 def is_training(federation: Federation, site: str) -> bool:

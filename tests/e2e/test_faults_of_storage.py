@@ -16,7 +16,7 @@ import pytest
 
 from brainunet import chain
 from tests.support.fake_site import FakeSite, Received, good_reply, honest
-from tests.support.known import assert_model, known
+from tests.support.known import assert_answered, assert_books_agree, assert_model, known
 from tests.support.postgres import postgres_server, postgres_url
 from tests.support.rights import full_disk
 from tests.support.running import Federation, new_federation, phantoms
@@ -32,25 +32,6 @@ pytestmark = [
 NewFederation = Callable[..., Federation]
 Phantoms = Callable[[int], Path]
 ALONE = {"rounds__min_sites": "1", "rounds__count": "1"}
-
-
-def assert_books_agree(federation: Federation, site: str) -> None:
-    """Every reply that the coordinator took is one that the site's ledger names, with its digest and bytes."""
-    sent = {
-        (entry.data["round"], entry.data["bytes"], entry.data["sha256"])
-        for entry in chain.entries(federation.home(site).ledger)
-        if entry.kind == "sent"
-    }
-    taken = federation.audit("reply-accepted", site=site)
-    assert taken
-    for entry in taken:
-        if "sha256" in entry.data:
-            assert (entry.data["round"], entry.data["bytes"], entry.data["sha256"]) in sent
-
-
-def assert_answered(federation: Federation, rounds: int = 1) -> None:
-    for number in range(1, rounds + 2):
-        assert {row.outcome for row in federation.outcomes(number).values()} == {"answered"}, federation.outcomes(number)
 
 
 def test_a_full_disk_at_a_site_is_a_fault_that_it_names_and_the_round_is_done_when_there_is_room(

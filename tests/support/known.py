@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from brainunet import chain
 from brainunet.records import TrainTask
 from brainunet.weights import FloatArray, Weights
 from tests.support.running import Federation
@@ -34,3 +35,22 @@ def expected(start: Weights, rounds: Sequence[Mapping[str, int]]) -> FloatArray:
 def assert_model(federation: Federation, number: int, rounds: Sequence[Mapping[str, int]]) -> None:
     got = federation.model(number).flat()
     np.testing.assert_allclose(got, expected(federation.start(), rounds), rtol=0, atol=1e-6)
+
+
+def assert_books_agree(federation: Federation, site: str) -> None:
+    """Every reply that the coordinator took is one that the site's ledger names, with its digest and bytes."""
+    sent = {
+        (entry.data["round"], entry.data["bytes"], entry.data["sha256"])
+        for entry in chain.entries(federation.home(site).ledger)
+        if entry.kind == "sent"
+    }
+    taken = federation.audit("reply-accepted", site=site)
+    assert taken
+    for entry in taken:
+        if "sha256" in entry.data:
+            assert (entry.data["round"], entry.data["bytes"], entry.data["sha256"]) in sent
+
+
+def assert_answered(federation: Federation, rounds: int = 1) -> None:
+    for number in range(1, rounds + 2):
+        assert {row.outcome for row in federation.outcomes(number).values()} == {"answered"}, federation.outcomes(number)
