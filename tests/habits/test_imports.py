@@ -60,7 +60,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "simulation/brainunet_sim",
     ),
     "grpc": _REGISTRIES,
-    "matplotlib": ("brainunet/inference", "simulation/brainunet_sim"),
+    "matplotlib": ("brainunet/pictures", "simulation/brainunet_sim"),
     "nibabel": ("brainunet/data/volumes.py",),
     "opacus": ("brainunet/training/private.py",),
     "plotly": _DASHBOARD,
