@@ -7,6 +7,8 @@ checked on every read.
 from __future__ import annotations
 
 import json
+import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -90,8 +92,9 @@ def write_model(path: Path, weights: Weights, card: ModelCard) -> ModelCard:
     with writing_aside(path) as aside:
         try:
             save_file({name: np.asarray(array, order="C") for name, array in weights.as_dict().items()}, aside, metadata)
-        except safetensors.SafetensorError as error:  # a full disk, in its words
-            raise OSError(str(error)) from None
+        except safetensors.SafetensorError as error:  # a full disk, in its words: "... (os error 28)"
+            number = re.search(r"\(os error (\d+)\)", str(error))
+            raise (OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))) from None
     return card
 
 
