@@ -95,7 +95,12 @@ class AugmentConfig(Settings):
 
 
 class TrainConfig(Settings):
-    """Local work of one round, counted in optimizer steps so that every site does the same amount."""
+    """Local work of one round, counted in optimizer steps so that every site does the same amount.
+
+    Attributes:
+        accumulate: batches whose gradients make one step: a larger batch in the same memory.
+        average_decay: share of the running mean of the weights that each step keeps; 0 ends with the last step's weights.
+    """
 
     steps: Annotated[int, Field(ge=1)] = 20
     batch_size: Annotated[int, Field(ge=1, le=64)] = 2  # on CPUs torch's fast 3D convolutions need two samples or large maps
@@ -104,9 +109,11 @@ class TrainConfig(Settings):
     optimizer: Literal["adam", "adamw"] = "adamw"
     learning_rate: Positive = 1e-3
     weight_decay: NonNegative = 1e-4
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "poly"] = "constant"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     gradient_clip: Positive = 1.0
+    accumulate: Annotated[int, Field(ge=1, le=256)] = 1
+    average_decay: Annotated[FiniteFloat, Field(ge=0, lt=1)] = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     loss: LossConfig = LossConfig()
     augment: AugmentConfig = AugmentConfig()

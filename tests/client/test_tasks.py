@@ -275,11 +275,12 @@ def test_the_checkpoint_of_the_same_task_is_taken_up_and_gone_once_there_is_a_re
     cut_off(task, site)
     kept = checkpoint_of(task, site)
     made = network(seed=9)
-    done, losses = kept.restore(made, optimizer_for(list(made.parameters()), task.train))
+    found = kept.restore(made, optimizer_for(list(made.parameters()), task.train))
+    assert found is not None
 
     reply = train(task, site)
 
-    assert (done, sum(losses) / 2) == (2, reply.loss)
+    assert (found.step, sum(found.losses) / 2) == (2, reply.loss)
     assert reply.delta.digest == weights_of(made).minus(task.weights).digest
     assert list(site.work.iterdir()) == []
 
