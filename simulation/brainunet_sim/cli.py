@@ -83,15 +83,15 @@ def simulate(
         "model": preset and {"preset": preset},
         "phantom": {} if phantom else None,
     }
-    from brainunet_sim.request import RANDOM, STARTER_NAME, Request, new_run_id, save_request
+    from brainunet.training.start import settings_of_model
+    from brainunet_sim.request import RANDOM, STARTER_NAME, Request, new_run_id, save_request, start_file
     from brainunet_sim.run import require_possible
-    from brainunet_sim.start import settings_of_model
 
     resolved = load(
         SimulationConfig,
         config,
         settings or (),
-        base=settings_of_model(init),
+        base=settings_of_model(start_file(init)),
         options={name: value for name, value in options.items() if value is not None},
     )
     request = Request(
