@@ -9,6 +9,7 @@ import typer
 from brainunet import __version__
 from brainunet.commands import model
 from brainunet.commands.phantom import phantom
+from brainunet.commands.train import train
 from brainunet.terminal import main_of
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(phantom)
+app.command()(train)
 app.add_typer(model.app, name="model")
 
 

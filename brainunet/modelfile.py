@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -90,11 +91,14 @@ def write_model(path: Path, weights: Weights, card: ModelCard) -> ModelCard:
     # one entry only: safetensors writes several in random order, and then equal inputs would give unequal bytes
     metadata = {_METADATA: json.dumps({"names": weights.names, "card": card.model_dump(mode="json")})}
     with writing_aside(path) as aside:
+        aside.touch()
+        rights = stat.S_IMODE(aside.stat().st_mode)  # a new file's; safetensors gives its own, which are the owner's alone
         try:
             save_file({name: np.asarray(array, order="C") for name, array in weights.as_dict().items()}, aside, metadata)
         except safetensors.SafetensorError as error:  # a full disk, in its words: "... (os error 28)"
             number = re.search(r"\(os error (\d+)\)", str(error))
             raise (OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))) from None
+        aside.chmod(rights)
     return card
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
+from pydantic import Field
+
+from brainunet.config import Settings, nearest
 from brainunet.data.centres import centre_of
 from brainunet.errors import ConfigError
 
@@ -116,6 +120,68 @@ def by_centre(case_ids: Iterable[str]) -> dict[str, list[str]]:
             remedy="use --by fold",
         )
     return dict(sorted(centres.items()))
+
+
+class SplitConfig(Settings):
+    """Which cases are kept aside to be scored.
+
+    Attributes:
+        by: "patients" keeps a fifth of the patients (see :func:`hold_out`), "fold" one of ``folds``, "centre" those of one
+            hospital, "ids" the ``cases`` named, "none" nothing.
+        fold: from 1.
+    """
+
+    by: Literal["patients", "fold", "centre", "ids", "none"] = "patients"
+    folds: Annotated[int, Field(ge=2, le=1000)] = 5
+    fold: Annotated[int, Field(ge=1)] = 1
+    centre: str = ""
+    cases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Split:
+    """Case ids on two sides; no patient is on both."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+def split_by(config: SplitConfig, case_ids: Iterable[str]) -> Split:
+    """
+    Raises:
+        ConfigError: a fold, centre or case that is not there, a patient on both sides, or no case left to train on.
+    """
+    ids = sorted(set(case_ids))
+    match config.by:
+        case "patients":
+            sides = hold_out(ids)
+            aside = {case for case in ids if sides[case] == "validation"}
+        case "fold":
+            dealt = folds(ids, config.folds)
+            if config.fold > len(dealt):
+                raise ConfigError("--fold", found=str(config.fold), expected=f"1 to {len(dealt)}")
+            aside = set(dealt[config.fold - 1])
+        case "centre":
+            centres = by_centre(ids)
+            if config.centre not in centres:
+                raise ConfigError(
+                    "--leave-out",
+                    found=f"{config.centre} ({nearest(config.centre, centres)})",
+                    expected="a centre that contributed some of these cases",
+                )
+            aside = set(centres[config.centre])
+        case "ids":
+            aside = set(config.cases)
+        case "none":
+            aside = set()
+    if strange := sorted(aside - set(ids)):
+        raise ConfigError("--validation", found=f"{strange[0]} ({nearest(strange[0], ids)})", expected="cases of the data")
+    train = [case for case in ids if case not in aside]
+    if both := sorted({patient_of(case) for case in train} & {patient_of(case) for case in aside}):
+        raise ConfigError("--validation", found=f"patient {both[0]} on both sides", expected="all of a patient's cases on one")
+    if not train:
+        raise ConfigError("the split", found="no case left to train on", expected="at least one", remedy="keep fewer aside")
+    return Split(tuple(train), tuple(sorted(aside)))
 
 
 def _hash(patient: str) -> str:

@@ -106,9 +106,7 @@ def simulate(
         partition_file=partition_file,
     )
     require_possible(request)
-    take_folder(
-        out, SIMULATION, overwrite, needed=[data, partition_file, request.start_file]
-    )
+    take_folder(out, SIMULATION, overwrite, needed=[data, partition_file, request.start_file])
     save_request(request)
     _run(request, as_json, quiet, debug)
 

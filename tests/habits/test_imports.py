@@ -27,6 +27,7 @@ _TORCH_HOMES = (
     "brainunet/losses",
     "brainunet/model",
     "brainunet/starter",
+    "brainunet/study",
     "brainunet/training",
     "client/brainunet_client/tasks.py",
 )

@@ -14,10 +14,10 @@ from brainunet.inference.predictor import predict_labels
 from brainunet.metrics.report import score_case
 from brainunet.metrics.summary import mean_region_dice, site_score
 from brainunet.records import SiteScore
+from brainunet.study.settings import FitConfig
 from brainunet.training.average import averaged
 from brainunet.training.checkpoint import Checkpoint
 from brainunet.training.loop import Training, begin, learning_rate_at, take_step
-from brainunet.training.settings import FitConfig
 
 
 @dataclass(frozen=True)

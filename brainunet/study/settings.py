@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 
 from brainunet.config import ModelConfig, Positive, PreprocessConfig, Settings, TrainConfig, ValidationConfig, nearest
+from brainunet.data.splits import SplitConfig
 from brainunet.errors import UsageError
 
 _STAGES: Final = Path(__file__).with_name("stages")
@@ -27,6 +29,7 @@ class FitConfig(Settings):
     minutes: Positive | None = None
     score_every: Annotated[int, Field(ge=1)] = 200
     patience: Annotated[int, Field(ge=1)] | None = None
+    split: SplitConfig = SplitConfig()
     model: ModelConfig = ModelConfig(preset="brainunet-lite")
     preprocess: PreprocessConfig = PreprocessConfig()
     train: TrainConfig = TrainConfig(steps=1000, schedule="cosine", warmup_steps=20, average_decay=0.99)
@@ -37,7 +40,7 @@ def stage_names() -> list[str]:
     return sorted(path.stem for path in _STAGES.glob("*.toml"))
 
 
-def stage_file(name: str) -> Path:
+def stage_settings(name: str) -> dict[str, Any]:
     """The committed settings of a stage.
 
     Raises:
@@ -45,4 +48,4 @@ def stage_file(name: str) -> Path:
     """
     if name not in stage_names():
         raise UsageError("--stage", found=f"{name} ({nearest(name, stage_names())})", expected=" or ".join(stage_names()))
-    return _STAGES / f"{name}.toml"
+    return tomllib.loads((_STAGES / f"{name}.toml").read_text(encoding="utf-8"))
