@@ -8,6 +8,7 @@ import typer
 
 from brainunet import __version__
 from brainunet.commands import model
+from brainunet.commands.crossval import crossval
 from brainunet.commands.phantom import phantom
 from brainunet.commands.train import train
 from brainunet.terminal import main_of
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.command()(phantom)
 app.command()(train)
+app.command()(crossval)
 app.add_typer(model.app, name="model")
 
 

@@ -13,7 +13,7 @@ from brainunet.errors import UsageError
 from brainunet.terminal import progress_bar
 
 if TYPE_CHECKING:
-    from brainunet.study.fit import Scored
+    from brainunet.study.fit import Fitted, Scored
     from brainunet.study.run import Study
 
 PERMILLE = 1000  # of a training, for the progress bar
@@ -43,15 +43,18 @@ def train(
 
     Killed at any moment, it goes on by --resume to the same result.
     """
-    from brainunet.study.run import saved_study
+    from brainunet.folders import take_folder
+    from brainunet.study.run import STUDY, keep_study, saved_study
 
     if resume:
-        study = saved_study(out)
+        study = saved_study(out, "training")
     else:
         split = _split(validation, folds, fold, leave_out)
         options = {"seed": seed, "minutes": minutes, "model": preset and {"preset": preset}, "split": split}
-        study = begin_study(out, data, init, stage, options, phantoms, convention, config, settings or [], overwrite)
-    summary = follow(study)
+        study = new_study(out, data, init, stage, options, phantoms, convention, config, settings or [])
+        take_folder(out, STUDY, overwrite, needed=[data, config, study.init])
+        keep_study(study, "training")
+    summary, _ = follow(study)
     if as_json:
         typer.echo(json.dumps(summary))
         return
@@ -63,7 +66,7 @@ def train(
     typer.echo(f"{summary['steps']} steps in {summary['seconds']:.0f} s; see {out / 'curves.png'}")
 
 
-def begin_study(
+def new_study(
     out: Path,
     data: Path | None,
     init: str,
@@ -73,18 +76,16 @@ def begin_study(
     convention: str | None,
     config: Path | None,
     settings: list[str],
-    overwrite: bool,
 ) -> Study:
-    """A new training, its folder taken and its settings kept.
+    """A study as its options ask for it; nothing is written yet.
 
     Raises:
-        BrainUNetError: settings, model or folders that can't be.
+        BrainUNetError: settings or a model that can't be.
     """
     from brainunet.config import load
     from brainunet.data.cases import parse_convention
-    from brainunet.folders import take_folder
     from brainunet.starter import STARTER
-    from brainunet.study.run import STUDY, Study, save_study
+    from brainunet.study.run import Study
     from brainunet.study.settings import FitConfig, stage_settings
     from brainunet.training.start import settings_of_model, starting_model
 
@@ -95,18 +96,14 @@ def begin_study(
     given = {name: value for name, value in options.items() if value is not None}
     resolved = load(FitConfig, config, settings, base=base, options=given)
     starting_model(start, resolved.model, resolved.preprocess, resolved.seed)  # refused now and not after reading cases
-    study = Study(out, data, resolved, start, parse_convention(convention), phantoms)
-    take_folder(out, STUDY, overwrite, needed=[data, config, start])
-    save_study(study)
-    return study
+    return Study(out, data, resolved, start, parse_convention(convention), phantoms)
 
 
-def follow(study: Study, what: str = "training") -> dict[str, Any]:
-    """Run a study with a progress bar, and draw its curves; the summary."""
+def follow(study: Study, what: str = "training") -> tuple[dict[str, Any], Fitted]:
+    """Run a study with a progress bar, and draw its curves; summary and figures."""
     from brainunet.pictures.curves import draw_curves
     from brainunet.study.run import dice_of, run_study
 
-    scores: list[tuple[int, Mapping[str, float | None]]] = []
     with progress_bar() as progress:
         reading = progress.add_task("reading cases", total=None)
         task = progress.add_task(what, total=PERMILLE, visible=False)
@@ -127,7 +124,7 @@ def follow(study: Study, what: str = "training") -> dict[str, Any]:
     scores = [(scored.step, dice_of(scored)) for scored in fitted.scores]
     title = f"{study.config.model.preset}, {summary['train_cases']} cases to train on"
     draw_curves(study.out / "curves.png", title, fitted.losses, scores, summary["validation_cases"])
-    return summary
+    return summary, fitted
 
 
 def words_of(dice: Mapping[str, float | None]) -> str:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 from brainunet import __version__
 from brainunet.config import sha256_of
@@ -36,6 +36,7 @@ STUDY: Final = FolderKind(
         *("best.safetensors", "last.safetensors"),
     ),
 )
+What: TypeAlias = Literal["training", "crossval"]
 _REGIONS: Final = ("ET", "TC", "WT")
 
 
@@ -63,13 +64,14 @@ class Study:
         return CaseCache(self.cache or self.out / "cache")
 
 
-def save_study(study: Study) -> None:
-    """
+def keep_study(study: Study, what: What) -> None:
+    """Keep what was asked in the study's folder, so that a resume needs no more than the folder.
+
     Raises:
         BrainUNetError: the disk is full or the folder can't be written.
     """
     kept = {
-        "training": {
+        what: {
             "data": str(study.data.resolve()),
             "init": None if study.init is None else str(study.init.resolve()),
             "convention": study.convention,
@@ -82,15 +84,15 @@ def save_study(study: Study) -> None:
     _write_json(study.out / "config.json", kept)
 
 
-def saved_study(out: Path) -> Study:
-    """The training that was begun in a folder.
+def saved_study(out: Path, what: What) -> Study:
+    """The training or cross-validation that was begun in a folder.
 
     Raises:
         ConfigError: there is none.
     """
     try:
         kept = json.loads((out / "config.json").read_text(encoding="utf-8"))
-        told = kept["training"]
+        told = kept[what]
         return Study(
             out=out,
             data=Path(told["data"]),
@@ -102,7 +104,7 @@ def saved_study(out: Path) -> Study:
         )
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(
-            out, found="no config.json of a training", expected="a folder in which one was begun", remedy="start it first"
+            out, found=f"no config.json of a {what}", expected="a folder in which one was begun", remedy="start it first"
         ) from None
 
 
@@ -127,7 +129,7 @@ def run_study(
     modalities, preprocess = config.model.modalities, config.preprocess
     usable = usable_cases(study.data, cache, modalities, preprocess, study.convention, on_progress)
     split = split_by(config.split, usable.cases)
-    _write_json(out / "split.json", {"train": split.train, "validation": split.validation})
+    _write_json(_split_file(study), {"train": split.train, "validation": split.validation})
     network = build(config.model)
     set_weights(network, weights)
     card = _card(study, len(split.train), before)
@@ -155,6 +157,16 @@ def run_study(
     _write_figures(out, fitted, config)
     _write_json(out / "summary.json", summary)
     return summary, fitted
+
+
+def split_of(study: Study) -> Split:
+    """Who was trained on and who was scored in a study that has been run."""
+    kept = json.loads(_split_file(study).read_text(encoding="utf-8"))
+    return Split(tuple(kept["train"]), tuple(kept["validation"]))
+
+
+def _split_file(study: Study) -> Path:
+    return study.out / "split.json"
 
 
 def _card(study: Study, cases: int, before: ModelCard) -> ModelCard:
