@@ -9,6 +9,7 @@ import typer
 from brainunet import __version__
 from brainunet.commands import model
 from brainunet.commands.crossval import crossval
+from brainunet.commands.evaluate import evaluate
 from brainunet.commands.phantom import phantom
 from brainunet.commands.train import train
 from brainunet.terminal import main_of
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.command()(phantom)
 app.command()(train)
 app.command()(crossval)
+app.command()(evaluate)
 app.add_typer(model.app, name="model")
 
 
