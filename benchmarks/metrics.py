@@ -88,7 +88,7 @@ def hd95(p: Mask, t: Mask) -> float:
     for mm, areas in distances(p, t):
         order = np.argsort(mm)
         share = np.cumsum(areas[order]) / areas.sum()
-        worst = max(worst, float(mm[order][min(np.searchsorted(share, 0.95), len(mm) - 1)]))
+        worst = max(worst, float(mm[order][min(int(np.searchsorted(share, 0.95)), len(mm) - 1)]))
     return worst
 
 
