@@ -117,7 +117,7 @@ def _scored(
     for number, case in enumerate(cases):
         assert case.label is not None
         predicted = predict_labels(network, case.image, config.validation.window)
-        figures.append(score_case(str(number), predicted, case.label))
+        figures.append(score_case(str(number), predicted, case.label, case.spacing_mm, config.validation.metrics))
     scored = Scored(training.done, training.seconds, site_score(figures))
     mean = scored.mean_dice
     best = max((m for s in before if (m := s.mean_dice) is not None), default=None)
