@@ -12,7 +12,7 @@ import difflib
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, get_args
@@ -20,6 +20,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from brainunet.complaints import in_words, shown
 from brainunet.errors import ConfigError
 from brainunet.labels import DEFAULT_MODALITIES, Modality
 
@@ -275,18 +276,40 @@ def _merge(into: dict[str, Any], update: Mapping[str, Any]) -> None:
 def _explain(kind: type[Settings], detail: ErrorDetails) -> str:
     where = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
-        known = _fields_at(kind, detail["loc"][:-1])
-        return f"{where} is not a known setting ({nearest(str(detail['loc'][-1]), known)})"
-    reason = detail["msg"].removeprefix("Value error, ")
-    return f"{where}: {reason[0].lower()}{reason[1:]} (found {detail['input']!r})" if where else reason
+        return f"{where} is not a known setting ({_nearest_setting(kind, detail['loc'])})"
+    reason = in_words(detail)
+    if not where:
+        return reason
+    found = detail["input"]
+    return f"{where}: {reason}" + ("" if isinstance(found, Mapping | BaseModel) else f" (found {shown(found)})")
 
 
-def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+def _nearest_setting(kind: type[Settings], location: tuple[int | str, ...]) -> str:
+    """The same name in another group, else the nearest in the group where it stands, else all of that."""
+    name = str(location[-1])
+    elsewhere = [path for path in _paths(kind) if path.rpartition(".")[2] == name]
+    if elsewhere:
+        return f"did you mean {' or '.join(elsewhere)}?"
+    return nearest(name, _group_at(kind, location[:-1]).model_fields)
+
+
+def _group_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
     for part in location:
         field = kind.model_fields.get(str(part))
-        if field is None:  # a place in a list: its settings are those of the list's items
-            continue
-        annotation = field.annotation
-        inner = (t for t in (annotation, *get_args(annotation)) if isinstance(t, type) and issubclass(t, BaseModel))
-        kind = next(inner, kind)
-    return list(kind.model_fields)
+        if field is not None:  # else a place in a list: its settings are those of the list's items
+            kind = _group_of(field.annotation) or kind
+    return kind
+
+
+def _paths(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every setting by its dotted name, those in lists and mappings left out."""
+    for name, field in kind.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _paths(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _group_of(annotation: Any) -> type[BaseModel] | None:
+    inner = (t for t in (annotation, *get_args(annotation)) if isinstance(t, type) and issubclass(t, BaseModel))
+    return next(inner, None)

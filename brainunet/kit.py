@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import AwareDatetime, Field, ValidationError
 
 from brainunet.certificates import common_name, fingerprint, public_key_id, read_certificate, require_issued_by
+from brainunet.complaints import in_words
 from brainunet.errors import ConfigError
 from brainunet.records import Name, Record
 from brainunet.signing import PublicKey, SigningKey
@@ -115,7 +116,7 @@ def open_kit(source: Path | bytes, *, now: datetime | None = None) -> Kit:
         kit = Kit.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
-        raise _no_kit(where, f"a kit whose {'.'.join(map(str, first['loc']))} is not valid ({first['msg']})") from None
+        raise _no_kit(where, f"a kit whose {'.'.join(map(str, first['loc']))} is not valid ({in_words(first)})") from None
     _require_consistent(kit, where, now or datetime.now(UTC))
     return kit
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar, get_args
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
+from brainunet.complaints import in_words
 from brainunet.errors import FederationError
 from brainunet.records import PROTOCOL, AnyTask, EvaluateReply, EvaluateTask, Fault, Message, Reply, TrainReply, TrainTask
 from brainunet.weights import FloatArray, Layout, Weights
@@ -103,5 +104,5 @@ def _first_problem(error: Exception) -> str:
         first = error.errors()[0]
         # a name made by the sender may hold anything: NUL, line breaks, half of a surrogate pair
         where = ".".join(part if str(part).isidentifier() else ascii(part) for part in map(str, first["loc"]))
-        return f"{where[:80]}: {ascii(first['msg'])[1:-1][:120]}"
+        return f"{where[:80]}: {ascii(in_words(first))[1:-1][:120]}"
     return "a header that is not JSON"

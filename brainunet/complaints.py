@@ -1,0 +1,82 @@
+"""What pydantic finds wrong with a value, in words for the person who wrote it: one table, for settings, messages and kits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from pydantic_core import ErrorDetails
+
+MOST_SHOWN: Final = 80  # characters of a value
+MOST_SAID: Final = 300  # of what a validator says, which may quote one
+
+# pydantic's type of an error -> what must be; in braces what pydantic says of the bounds
+WORDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "missing": "a value is missing",
+        "extra_forbidden": "is not known",
+        "none_required": "must be left out",
+        "bool_type": "must be true or false",
+        "bool_parsing": "must be true or false",
+        "int_type": "must be a whole number",
+        "int_parsing": "must be a whole number",
+        "int_parsing_size": "must be a whole number of fewer digits",
+        "int_from_float": "must be a whole number",
+        "float_type": "must be a number",
+        "float_parsing": "must be a number",
+        "finite_number": "must be a number, neither infinite nor NaN",
+        "greater_than": "must be more than {gt:g}",
+        "greater_than_equal": "must be at least {ge:g}",
+        "less_than": "must be less than {lt:g}",
+        "less_than_equal": "must be at most {le:g}",
+        "multiple_of": "must be a multiple of {multiple_of:g}",
+        "string_type": "must be a text",
+        "string_unicode": "must be a text of UTF-8",
+        "string_too_short": "must have at least {min_length} characters",
+        "string_too_long": "must have at most {max_length} characters",
+        "string_pattern_mismatch": "has characters, or an order of them, that are not allowed here ({pattern})",
+        "enum": "must be {expected}",
+        "literal_error": "must be {expected}",
+        "tuple_type": "must be a list",
+        "list_type": "must be a list",
+        "too_short": "must have at least {min_length} values",
+        "too_long": "must have at most {max_length} values",
+        "dict_type": "must be a group of settings, not one value",
+        "model_type": "must be a group of settings, not one value",
+        "model_attributes_type": "must be a group of settings, not one value",
+        "is_instance_of": "must be a {class}",
+        "datetime_type": "must be a moment such as 2026-03-01T12:00:00Z",
+        "datetime_parsing": "must be a moment such as 2026-03-01T12:00:00Z",
+        "datetime_from_date_parsing": "must be a moment such as 2026-03-01T12:00:00Z",
+        "timezone_aware": "must be a moment with its time zone, such as 2026-03-01T12:00:00Z",
+    }
+)
+_OURS: Final = ("value_error", "assertion_error")  # of a validator: its own words are in the message
+_OTHER: Final = "is not a value for this"
+
+
+def in_words(detail: ErrorDetails) -> str:
+    """What is wrong with the value, without saying where or what it is.
+
+    >>> in_words({"type": "less_than_equal", "loc": ("batch_size",), "msg": "", "input": 65, "ctx": {"le": 64}})
+    'must be at most 64'
+    """
+    if detail["type"] in _OURS:
+        return _short(detail["msg"].partition(", ")[2], MOST_SAID)
+    return WORDS.get(detail["type"], _OTHER).format_map(detail.get("ctx", {}))
+
+
+def shown(value: Any) -> str:
+    """A value as its author wrote it, cut short where it is long.
+
+    >>> shown("two"), shown(True), shown([1, 2.5])
+    ("'two'", 'true', '[1, 2.5]')
+    """
+    text = json.dumps(value) if isinstance(value, bool) else repr(value)
+    return _short(text, MOST_SHOWN)
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
