@@ -34,11 +34,13 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from brainunet.errors import ConfigError
+from brainunet.exchanged_files import another
 from brainunet.files import write_new_private
 
 MAX_BYTES: Final = 16 * 1024  # of a key, a request or a certificate
 MAX_NAME_LENGTH: Final = 40
 
+_REQUEST: Final = "a request made by brainunet-client"
 _NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME_LENGTH - 1}}}")
 # What hostile bytes make of a reader; the last three are no ValueError, against what one would think.
 _GARBAGE: Final = (
@@ -123,7 +125,7 @@ def make_request(key: EllipticCurvePrivateKey, name: str) -> bytes:
     return request.public_bytes(Encoding.PEM)
 
 
-def read_request(content: bytes) -> SiteRequest:
+def read_request(content: bytes, where: str | Path = "request") -> SiteRequest:
     """What a request asks for, after checking that whoever made it has the key. Its extensions are not looked at.
 
     Raises:
@@ -132,17 +134,17 @@ def read_request(content: bytes) -> SiteRequest:
     """
     try:
         if len(content) > MAX_BYTES:
-            raise _no_request(f"{len(content)} bytes")
+            raise _no_request(where, f"{len(content)} bytes")
         request = x509.load_pem_x509_csr(content)
         public_key = request.public_key()
         if not isinstance(public_key, EllipticCurvePublicKey) or not isinstance(public_key.curve, SECP384R1):
-            raise _no_request("a key of another kind", "an EC P-384 key")
+            raise _no_request(where, "a key of another kind", "an EC P-384 key")
         if not request.is_signature_valid:
-            raise _no_request("a signature that the key in it did not make")
+            raise _no_request(where, "a signature that the key in it did not make")
         name = common_name(request.subject)
         pem, der = request.public_bytes(Encoding.PEM), request.public_bytes(Encoding.DER)
     except _GARBAGE:
-        raise _no_request("something else") from None
+        raise _no_request(where, *_something_else(content)) from None
     return SiteRequest(_require_name(name), public_key, pem, fingerprint(der))
 
 
@@ -220,5 +222,12 @@ def _require_name(name: str) -> str:
     return name
 
 
-def _no_request(found: str, expected: str = "a request made by brainunet-client") -> ConfigError:
-    return ConfigError("request", found=found, expected=expected, remedy="ask the site to make its request again")
+def _something_else(content: bytes) -> tuple[str, ...]:
+    known = another(content, "request")
+    return ("something else",) if known is None else (known[0], _REQUEST, known[1])
+
+
+def _no_request(
+    where: str | Path, found: str, expected: str = _REQUEST, remedy: str = "ask the site to make its request again"
+) -> ConfigError:
+    return ConfigError(where, found=found, expected=expected, remedy=remedy)

@@ -22,6 +22,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 from brainunet.certificates import common_name, fingerprint, public_key_id, read_certificate, require_issued_by
 from brainunet.complaints import in_words
 from brainunet.errors import ConfigError
+from brainunet.exchanged_files import another
 from brainunet.records import Name, Record
 from brainunet.signing import PublicKey, SigningKey
 
@@ -231,7 +232,8 @@ def _told(content: bytes, where: str | Path) -> dict[str, Any]:
     try:
         told = json.loads(content)
     except (ValueError, RecursionError):
-        raise _no_kit(where) from None
+        known = another(content, "kit")
+        raise (_no_kit(where) if known is None else _no_kit(where, *known)) from None
     if not isinstance(told, dict) or "format" not in told:
         raise _no_kit(where)
     if told["format"] != _FORMAT:
@@ -244,8 +246,8 @@ def _told(content: bytes, where: str | Path) -> dict[str, Any]:
     return told
 
 
-def _no_kit(where: str | Path, found: str = "something else than a kit, or a part of one") -> ConfigError:
-    return ConfigError(where, found=found, expected="the kit that the coordinator sent", remedy=_AGAIN)
+def _no_kit(where: str | Path, found: str = "something else than a kit, or a part of one", remedy: str = _AGAIN) -> ConfigError:
+    return ConfigError(where, found=found, expected="the kit that the coordinator sent", remedy=remedy)
 
 
 def _canonical(told: dict[str, Any]) -> bytes:

@@ -213,4 +213,4 @@ def _read_request_file(path: Path) -> SiteRequest:
             expected="the request that a site sent",
             remedy="check that it is there and that you may read it",
         ) from None
-    return read_request(content)
+    return read_request(content, path)

@@ -222,7 +222,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "a request cut off": (lambda: request()[:200], "something else"),
     "over 16 KiB": (lambda: request() + b" " * 16_384, "bytes"),
     "a certificate": (lambda: AUTHORITY.ca_pem.encode(), "something else"),
-    "a private key": (lambda: openssh(KEY), "something else"),
+    "a private key": (lambda: openssh(KEY), "a private key"),
     "another curve": (lambda: request(ec.generate_private_key(ec.SECP256R1())), "a key of another kind"),
     "a longer curve": (lambda: request(ec.generate_private_key(ec.SECP521R1())), "a key of another kind"),
     "RSA": (lambda: request(RSA_KEY), "a key of another kind"),

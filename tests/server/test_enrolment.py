@@ -174,3 +174,30 @@ def test_a_host_changed_in_the_settings_alone_is_noticed_before_a_kit_names_it(
 
     done("enrol", fed, requests["north"], "-o", kit)
     assert open_kit(kit).server == "new.example.org:8443"
+
+
+def test_a_kit_given_in_place_of_a_request_is_known_and_sent_the_right_way(
+    fed: Path, requests: dict[str, Path], kit: Path
+) -> None:
+    done("enrol", fed, requests["north"], "-o", kit)
+    before = content(fed)
+
+    said = refused(4, "enrol", fed, kit, "-o", kit.with_name("other.json"))
+
+    assert "kit.json: a kit, which the coordinator has made for a site, but expected a request made by" in said
+    assert "brainunet-client --kit KIT installs it" in said
+    assert content(fed) == before
+
+
+def test_a_folder_for_the_kit_that_is_not_there_is_said_and_not_made(
+    fed: Path, requests: dict[str, Path], tmp_path: Path
+) -> None:
+    before, out = content(fed), tmp_path / "kitz" / "north.kit"
+
+    said = refused(2, "enrol", fed, requests["north"], "-o", out)
+
+    assert f"-o: no folder {out.parent}, but expected a folder that is there" in said
+    assert f"mkdir -p {out.parent}" in said
+
+    assert not (tmp_path / "kitz").exists()
+    assert content(fed) == before
