@@ -113,6 +113,7 @@ def _enrol(place: Home, name: str, server: str, new_key: bool) -> None:
     from brainunet_client.enrolment import make_request
     from brainunet_client.home import open_home
 
+    _require_free_here(place, name)
     home = open_home(place.path)
     request = make_request(home, name, server, new_key=new_key)
     kept = home.request_of(request.name)
@@ -123,6 +124,25 @@ def _enrol(place: Home, name: str, server: str, new_key: bool) -> None:
     typer.echo(f"  1. Send the file to the coordinator of {server}, and read out the fingerprint when they call.")
     typer.echo("  2. When a kit comes back: brainunet-client --kit KIT")
     typer.echo(f"Settings of this hospital: {home.settings}; excluded cases: {home.consent}")
+
+
+def _require_free_here(place: Home, name: str) -> None:
+    """Pass if the request of ``name`` may be copied into the current folder: nobody else's is lost by it.
+
+    Raises:
+        ConfigError: there is one of this name that this home has not made.
+    """
+    here = Path.cwd() / f"{name}.request"
+    if Path(name).name != name or not here.is_file():  # what is no name is refused later
+        return
+    ours = [path.read_bytes() for path in place.path.glob("*.request*")]  # those set aside by --new-key too
+    if here.read_bytes() not in ours:
+        raise ConfigError(
+            here,
+            found=f"there is another request of this name in {here.parent}",
+            expected="a free place for the request of this site, or its own",
+            remedy="move that file away, or give this command in another folder; nothing was made yet",
+        )
 
 
 def _copy_here(kept: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,9 +109,16 @@ def kit_place(out: Path | None, site: str) -> Path:
     """The file for a kit; ``out`` may be a folder, and None is the folder that one stands in.
 
     Raises:
-        UsageError: there is a file that is no kit.
+        UsageError: a folder that is not there, or a file that is no kit.
     """
     path = Path(kit_name(site)) if out is None else out / kit_name(site) if out.is_dir() else out
+    if not path.parent.is_dir():  # none is made: a name that was mistyped would hide the kit
+        raise UsageError(
+            "-o",
+            found=f"no folder {path.parent}",
+            expected="a folder that is there",
+            remedy=f"correct the name, or make the folder first: mkdir -p {shlex.quote(str(path.parent))}",
+        )
     if path.exists() and not _is_kit(path):
         raise UsageError(
             path, found="a file that is no kit", expected="a new file, or an earlier kit", remedy="choose another -o"

@@ -56,7 +56,7 @@ def site_table(rows: Sequence[dict[str, Any]], *, live: bool) -> Table:
 
 
 def score_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """The rows of ``cli_scores.score_rows``: a line for each round's model, a column for each site."""
+    """The rows of ``store.reader.dice_by_round``: a line for each round's model, a column for each site."""
     sites = sorted({site for row in rows for site in row["sites"]})
     return _table(
         ["round", *sites, "all"],

@@ -58,6 +58,7 @@ def test_a_new_signing_key_signs_the_start_model_and_a_kit_for_every_active_site
         done("enrol", fed, requests[name], "-o", kit)
     done("revoke", fed, "south", "--reason", "left us")
     earlier, out = read_signing_key(folder.signing_key), tmp_path / "kits"
+    out.mkdir()
     assert "one for the new kits of 1 sites" in refused(2, "rotate", fed, "signing")
 
     done("rotate", fed, "signing", "-o", out)
@@ -92,3 +93,16 @@ def test_the_signing_key_is_not_changed_under_a_running_server(fed: Path) -> Non
 )
 def test_a_rotation_that_makes_no_sense_is_refused(fed: Path, arguments: tuple[str, ...]) -> None:
     refused(2, "rotate", fed, *arguments)
+
+
+def test_without_the_folder_for_the_new_kits_no_key_is_changed(
+    fed: Path, requests: dict[str, Path], kit: Path, tmp_path: Path
+) -> None:
+    done("enrol", fed, requests["north"], "-o", kit)
+    before = content(fed)
+
+    folder = tmp_path / "kitz"
+    for rotation, out in ((("site", "north"), folder / "north.kit"), (("signing",), folder)):
+        assert f"no folder {folder}" in refused(2, "rotate", fed, *rotation, "-o", out)
+
+    assert content(fed) == before

@@ -5,16 +5,17 @@ Lists are sorted here and not by the database, whose order of names depends on i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from sqlalchemy import Select, func, select
 
-from brainunet.config import nearest
 from brainunet.errors import ConfigError
-from brainunet.records import ScoreRow, SiteScore
+from brainunet.metrics.summary import federation_mean
+from brainunet.records import ScoreRow, SiteScore, Structure
 from brainunet_server.store.opening import WAIT_S, open_for_reading
 from brainunet_server.store.problems import explained, shown
 from brainunet_server.store.rows import Kind, Model, Outcome, Run, Score, SiteRound, SiteSeen, SiteState, Status
@@ -31,8 +32,11 @@ __all__ = [
     "SiteState",
     "Status",
     "StoreReader",
+    "dice_by_round",
     "site_scores",
 ]
+
+MOST_NAMED: Final = 10  # runs in a message
 
 R = TypeVar("R", Run, SiteRound, Score, Model, SiteSeen)
 
@@ -65,13 +69,23 @@ class StoreReader:
         """One run.
 
         Raises:
-            ConfigError: no such run, with the nearest name that there is.
+            ConfigError: no such run, with the nearest name and the latest ones that there are.
         """
         found = self._rows(Run, select(runs).where(runs.c.id == run_id))
         if not found:
-            hint = nearest(run_id, [run.id for run in self.runs()])
-            raise ConfigError(shown(self.engine.url), found=f"no run {run_id} ({hint})", expected="one of its runs")
+            raise self._no_run(run_id, [run.id for run in self.runs()])
         return found[0]
+
+    def latest_run(self, kind: Kind) -> Run:
+        """The run of a kind that was begun last.
+
+        Raises:
+            ConfigError: none was begun yet.
+        """
+        known = [run for run in self.runs() if run.kind == kind]
+        if not known:
+            raise ConfigError(shown(self.engine.url), found=f"no run of a {kind} yet", expected="one that has begun")
+        return known[-1]
 
     def site_rounds(self, run_id: str, after_round: int = 0) -> list[SiteRound]:
         """What each site did in the exchanges after ``after_round``, by round and site."""
@@ -100,6 +114,14 @@ class StoreReader:
             newest: int | None = connection.execute(query).scalar_one()
             return newest
 
+    def _no_run(self, run_id: str, known: Sequence[str]) -> ConfigError:
+        close = get_close_matches(run_id, known, n=1)
+        return ConfigError(
+            shown(self.engine.url),
+            found=f"no run {run_id!r}" + (f" (did you mean {close[0]}?)" if close else ""),
+            expected=f"one of its runs: {', '.join(known[-MOST_NAMED:])}" if known else "a run: none has begun yet",
+        )
+
     def _rows(self, kind: type[R], query: Select[Any]) -> list[R]:
         with explained(self.engine.url), self.engine.connect() as connection:
             return [kind(**row) for row in connection.execute(query).mappings()]
@@ -120,3 +142,25 @@ def site_scores(rows: Iterable[Score]) -> dict[int, dict[str, SiteScore]]:
         }
         for number, sites in grouped.items()
     }
+
+
+def dice_by_round(store: StoreReader, run_id: str, structure: Structure) -> list[dict[str, Any]]:
+    """A row for each round's model: ``sites`` has a site's mean and n, None, or "withheld"; ``all`` is the mean of all cases.
+
+    Raises:
+        ConfigError: no such run.
+    """
+    store.run(run_id)
+    withheld = {(row.round - 1, row.site) for row in store.site_rounds(run_id) if row.withheld}
+    by_round = site_scores(store.scores(run_id, metric="dice"))
+    rows = []
+    for number in sorted(set(by_round) | {number for number, _ in withheld}):
+        scored = by_round.get(number, {})
+        sites: dict[str, Any] = {
+            site: next(({"mean": row.mean, "n": row.n} for row in score.rows if row.structure == structure), None)
+            for site, score in scored.items()
+        }
+        sites |= {site: "withheld" for other, site in withheld if other == number}
+        mean = federation_mean(scored.values()).get(structure)
+        rows.append({"round": number, "sites": dict(sorted(sites.items())), "all": mean})
+    return rows
