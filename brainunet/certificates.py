@@ -193,6 +193,17 @@ def days_left(certificate: x509.Certificate, now: datetime | None = None) -> int
     return (certificate.not_valid_after_utc - (now or datetime.now(UTC))).days
 
 
+def out_of_time(certificate: x509.Certificate, now: datetime) -> str | None:
+    """Why a certificate is not valid at ``now``, with its dates and that of the clock; None if it is."""
+    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if first <= now <= last:
+        return None
+    return (
+        f"{'is not valid yet' if now < first else 'has expired'}: it is valid from {first:%Y-%m-%d %H:%M} to"
+        f" {last:%Y-%m-%d %H:%M} UTC, and this computer's clock says {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    )
+
+
 def require_issued_by(certificate: x509.Certificate, ca: x509.Certificate) -> None:
     """Return only if ``ca`` signed the certificate; dates are not looked at.
 

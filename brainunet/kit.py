@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import AwareDatetime, Field, ValidationError
 
-from brainunet.certificates import common_name, fingerprint, public_key_id, read_certificate, require_issued_by
+from brainunet.certificates import common_name, fingerprint, out_of_time, public_key_id, read_certificate, require_issued_by
 from brainunet.complaints import in_words
 from brainunet.errors import ConfigError
 from brainunet.exchanged_files import another
@@ -85,8 +85,21 @@ def open_kit(source: Path | bytes, *, now: datetime | None = None) -> Kit:
     """The kit in a file (or its content), after every check that can be made without asking anybody.
 
     Raises:
-        ConfigError: not readable, over 64 KiB, damaged, edited, of another format, with certificates that don't fit together
-            or are not valid ``now``, or with a server that is no ``host:port``.
+        ConfigError: as :func:`read_kit`, or with certificates that are not valid ``now``.
+    """
+    kit, moment = read_kit(source), now or datetime.now(UTC)
+    where = source if isinstance(source, Path) else "kit"
+    _require_valid(kit.ca_certificate, "the federation's authority", where, moment)
+    _require_valid(kit.site_certificate, f"the certificate of {kit.site}", where, moment)
+    return kit
+
+
+def read_kit(source: Path | bytes) -> Kit:
+    """A kit whatever the clock says, which may be what is wrong: :func:`open_kit` without a look at dates.
+
+    Raises:
+        ConfigError: not readable, over 64 KiB, damaged, edited, of another format, with certificates that don't fit
+            together, or with a server that is no ``host:port``.
     """
     where = source if isinstance(source, Path) else "kit"
     told = _told(_content(source), where)
@@ -118,7 +131,7 @@ def open_kit(source: Path | bytes, *, now: datetime | None = None) -> Kit:
     except ValidationError as error:
         first = error.errors()[0]
         raise _no_kit(where, f"a kit whose {'.'.join(map(str, first['loc']))} is not valid ({in_words(first)})") from None
-    _require_consistent(kit, where, now or datetime.now(UTC))
+    _require_consistent(kit, where)
     return kit
 
 
@@ -168,7 +181,7 @@ def _is_host(host: str) -> bool:
     return len(host) <= 253 and all(_HOST_PART.fullmatch(part) for part in host.split("."))
 
 
-def _require_consistent(kit: Kit, where: str | Path, now: datetime) -> None:
+def _require_consistent(kit: Kit, where: str | Path) -> None:
     ca = read_certificate(kit.ca_certificate, where)
     site = read_certificate(kit.site_certificate, where)
     if not _is_authority(ca):
@@ -178,7 +191,6 @@ def _require_consistent(kit: Kit, where: str | Path, now: datetime) -> None:
             expected="an authority's certificate",
             remedy=_AGAIN,
         )
-    _require_valid(ca, "the federation's authority", where, now)
     require_issued_by(site, ca)
     if common_name(site.subject) != kit.site:
         raise ConfigError(
@@ -187,7 +199,6 @@ def _require_consistent(kit: Kit, where: str | Path, now: datetime) -> None:
             expected=f"one for {kit.site!r}, whose kit it is",
             remedy=_AGAIN,
         )
-    _require_valid(site, f"the certificate of {kit.site}", where, now)
     host_and_port(kit.server, where)
 
 
@@ -198,17 +209,14 @@ def _is_authority(certificate: x509.Certificate) -> bool:
         return False
 
 
-def _require_valid(certificate: x509.Certificate, whose: str, where: str | Path, now: datetime) -> None:
-    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if first <= now <= last:
-        return
-    raise ConfigError(
-        where,
-        found=f"{whose} {'is not valid yet' if now < first else 'has expired'}: it is valid from {first:%Y-%m-%d %H:%M} to"
-        f" {last:%Y-%m-%d %H:%M} UTC, and this computer's clock says {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
-        expected="a certificate that is valid now",
-        remedy="check the clock; if it is right, ask the coordinator for a new kit",
-    )
+def _require_valid(pem: str, whose: str, where: str | Path, now: datetime) -> None:
+    if trouble := out_of_time(read_certificate(pem, where), now):
+        raise ConfigError(
+            where,
+            found=f"{whose} {trouble}",
+            expected="a certificate that is valid now",
+            remedy="check the clock; if it is right, ask the coordinator for a new kit",
+        )
 
 
 def _content(source: Path | bytes) -> bytes:

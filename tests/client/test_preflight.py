@@ -142,8 +142,20 @@ def test_a_certificate_in_its_last_month_warns_and_afterwards_fails(tmp_path: Pa
     check = look(home)["certificate"]
     assert (check.outcome, check.said[:18]) == ("WARN", "expires in 20 days")
     later = look(home, now=lambda: now() + timedelta(days=30))
-    assert later["kit"].outcome == "FAIL"
-    assert "has expired" in later["kit"].said
+    assert later["certificate"].outcome == "FAIL"
+    assert "has expired" in later["certificate"].said
+
+
+def test_a_clock_that_is_years_off_leaves_the_kit_good_and_the_network_checked(tmp_path: Path, federation: Federation) -> None:
+    with health_server(tmp_path, federation) as port:
+        home = joined(tmp_path / "home", federation, f"127.0.0.1:{port}")
+        checks = look(home, now=lambda: now() - timedelta(days=20_000))
+
+    assert checks["kit"].outcome == "PASS"
+    assert failed(checks) == {"certificate", "authority", "clock"}
+    assert "is not valid yet" in checks["certificate"].said
+    assert "only that is to be mended" in checks["certificate"].remedy
+    assert "55 years behind the server's" in checks["clock"].said
 
 
 def test_settings_that_do_not_parse_fail_and_a_ledger_without_a_purpose_is_warned_of(home: Home) -> None:

@@ -184,6 +184,34 @@ def test_the_clock_is_compared_with_the_servers_and_not_with_the_truth(tmp_path:
         assert "3 h behind" in failing(look(federation.kit(f"localhost:{port}", KEY))).said
 
 
+@pytest.mark.parametrize(("years", "words"), [(-40, "years behind the server's"), (60, "years ahead of the server's")])
+def test_a_clock_that_is_years_off_is_named_as_the_cause_and_hides_no_other_check(
+    tmp_path: Path, federation: Federation, years: int, words: str
+) -> None:
+    absurd = now() + timedelta(days=365.25 * years)
+
+    with health_server(tmp_path, federation, Says().but(protocol=2), end=40) as port:
+        checks = look(federation.kit(f"localhost:{port}", KEY), lambda: absurd)
+        sentence = diagnose(Identity(federation.kit(f"localhost:{port}", KEY), KEY), lambda: absurd)
+
+    assert {name for name, check in checks.items() if check.outcome == "FAIL"} == {"clock", "protocol"}
+    assert f"{abs(years)} {words}, and says {absurd:%Y-%m-%d}" in checks["clock"].said
+    assert "certificates seem out of their time" in checks["clock"].said
+    assert checks["server certificate"].said == "good for 39 days"  # by the server's clock
+    assert checks["federation"].outcome == "PASS"
+    assert not skipped(checks)
+    assert sentence is not None
+    assert sentence.startswith("this machine's clock is")
+
+
+def test_where_the_server_tells_no_time_its_certificate_is_what_is_named(tmp_path: Path, federation: Federation) -> None:
+    with health_server(tmp_path, federation, Says(date="")) as port:
+        checks = look(federation.kit(f"localhost:{port}", KEY), lambda: now() - timedelta(days=3650))
+
+    assert failing(checks).name == "encryption"
+    assert "correct this machine's clock if that is wrong" in checks["encryption"].remedy
+
+
 @pytest.mark.parametrize("date", ["", "yesterday", "Thu, 99 Foo 9999 99:99:99 GMT"])
 def test_a_server_without_a_time_leaves_the_clock_unchecked(tmp_path: Path, federation: Federation, date: str) -> None:
     with health_server(tmp_path, federation, Says(date=date)) as port:

@@ -8,9 +8,9 @@ from typing import Final
 
 from cryptography import x509
 
-from brainunet.certificates import days_left, read_certificate, read_site_key
+from brainunet.certificates import days_left, out_of_time, read_certificate, read_site_key
 from brainunet.errors import ConfigError
-from brainunet.kit import open_kit, require_kit_of
+from brainunet.kit import read_kit, require_kit_of
 from brainunet_client.preflight.context import Context
 from brainunet_client.preflight.report import Check, failed
 from brainunet_client.site_settings import SiteSettings, read_site_settings
@@ -48,7 +48,7 @@ def kit(context: Context) -> list[Check]:
     if not path.exists():
         remedy = f"send the request ({ENROL}) to the coordinator, then brainunet-client --kit KIT with what comes back"
         return [Check("kit", "FAIL", f"{path.name}: no such file in {context.home.path}", remedy)]
-    found = open_kit(path, now=context.clock())
+    found = read_kit(path)
     checks = []
     try:
         require_kit_of(found, read_site_key(context.home.key))
@@ -61,6 +61,9 @@ def kit(context: Context) -> list[Check]:
 
 
 def _days(name: str, certificate: x509.Certificate, context: Context) -> Check:
+    if trouble := out_of_time(certificate, context.clock()):
+        remedy = "if the clock is wrong (see the line of the clock), only that is to be mended; else ask for a new kit"
+        return Check(name, "FAIL", trouble, remedy)
     days = days_left(certificate, context.clock())
     if days >= WARN_DAYS:
         return Check(name, "PASS", f"good for {days} days")

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from cryptography import x509
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from brainunet import __version__
-from brainunet.certificates import days_left
+from brainunet.certificates import days_left, out_of_time, read_certificate
 from brainunet.kit import Kit
 from brainunet.records import PROTOCOL, Version
 from brainunet_client.preflight.contact import Answer, Clock, Contact, contact
 from brainunet_client.preflight.network_words import (
     connection_trouble,
+    dates_trouble,
     encryption_trouble,
     name_trouble,
     proxy_trouble,
@@ -63,6 +65,27 @@ class Line:
         return self.contact.answer
 
     @property
+    def date(self) -> datetime | None:
+        """The time by the server's clock, half a second being guessed, for a Date header is whole seconds."""
+        said = self.contact.answer.date if self.contact.answer else None
+        try:
+            date = parsedate_to_datetime(said or "")
+        except (ValueError, OverflowError):
+            return None
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)) + timedelta(seconds=0.5)
+
+    def out_of_time(self, now: datetime) -> x509.Certificate | None:
+        """A certificate on the way to the server, its authority's or its own, that is not valid at ``now``."""
+        both = read_certificate(self.kit.ca_certificate, "kit"), self.contact.certificate
+        return next((one for one in both if one is not None and out_of_time(one, now)), None)
+
+    @property
+    def clock_is_to_blame(self) -> bool:
+        """Whether certificates seem to be out of their time only because this machine's clock is."""
+        here, there = self.out_of_time(self.clock()), self.date
+        return here is not None and there is not None and self.out_of_time(there) is None
+
+    @property
     def health(self) -> Health:
         return Health.model_validate_json(self.answer.body)
 
@@ -106,7 +129,11 @@ def connection(line: Line) -> Check:
 
 def encryption(line: Line) -> Check:
     if not line.contact.passed("encryption"):
-        return _failed("encryption", *encryption_trouble(line.contact, line.kit, line.clock()))
+        return _failed("encryption", *encryption_trouble(line.contact, line.kit))
+    now = line.clock()
+    if (certificate := line.out_of_time(now)) is not None and not line.clock_is_to_blame:
+        whose = "the server" if certificate == line.contact.certificate else "the federation's authority"
+        return _failed("encryption", *dates_trouble(certificate, whose, now))
     return _passed("encryption", f"{line.contact.tls}, with a certificate of the federation's CA for {line.contact.host}")
 
 
@@ -114,7 +141,7 @@ def server_certificate(line: Line) -> Check:
     certificate = line.contact.certificate
     if certificate is None:
         raise LookupError("no certificate")
-    days = days_left(certificate, line.clock())
+    days = days_left(certificate, line.date if line.clock_is_to_blame else line.clock())
     if days < CERTIFICATE_WARN_DAYS:
         remedy = "remind the coordinator to renew it: after that day no site can connect"
         return _warned("server certificate", f"expires in {days} days, on {certificate.not_valid_after_utc:%Y-%m-%d}", remedy)
@@ -137,17 +164,17 @@ def server(line: Line) -> Check:
 
 
 def clock(line: Line) -> Check:
-    """How far this machine's clock is from the server's; a Date header is whole seconds, so half a second is guessed."""
-    said = line.answer.date
-    try:
-        date = parsedate_to_datetime(said or "")
-        date = date if date.tzinfo else date.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
+    """How far this machine's clock is from the server's."""
+    date = line.date
+    if date is None:
         return _warned("clock", "not compared: the server does not tell its time", SET_THE_CLOCK)
     halfway = line.answer.sent + (line.answer.received - line.answer.sent) / 2
-    ahead_s = (halfway - date - timedelta(seconds=0.5)).total_seconds()
+    ahead_s = (halfway - date).total_seconds()
     warn, fail = (AHEAD_WARN_S, AHEAD_FAIL_S) if ahead_s > 0 else (BEHIND_WARN_S, BEHIND_FAIL_S)
     off = f"this machine's clock is {spell(abs(ahead_s))} {'ahead of' if ahead_s > 0 else 'behind'} the server's"
+    if line.clock_is_to_blame:
+        said = f"{off}, and says {halfway:%Y-%m-%d}: so the federation's certificates seem out of their time, and no task comes"
+        return _failed("clock", said, SET_THE_CLOCK)
     if abs(ahead_s) > fail:
         return _failed("clock", f"{off}, and the server refuses messages with such a time", SET_THE_CLOCK)
     if abs(ahead_s) >= warn:
@@ -218,10 +245,11 @@ def _skipped(name: str, blocked: str) -> Check:
 def spell(seconds: float) -> str:
     """A span of time as a person says it.
 
-    >>> spell(9.6), spell(600), spell(3 * 3600), spell(90 * 86400)
-    ('10 s', '10 min', '3 h', '90 days')
+    >>> spell(9.6), spell(600), spell(3 * 3600), spell(90 * 86400), spell(40 * 365 * 86400)
+    ('10 s', '10 min', '3 h', '90 days', '40 years')
     """
-    for limit, unit, length in ((100, "s", 1), (6000, "min", 60), (48 * 3600, "h", 3600)):
+    spans = ((100, "s", 1), (6000, "min", 60), (48 * 3600, "h", 3600), (1000 * 86400, "days", 86400))
+    for limit, unit, length in spans:
         if seconds < limit:
             return f"{seconds / length:.0f} {unit}"
-    return f"{seconds / 86400:.0f} days"
+    return f"{seconds / 31_557_600:.0f} years"

@@ -56,7 +56,7 @@ def connection_trouble(contact: Contact) -> tuple[str, str]:
     return said, f"ask your IT whether the firewall lets out TCP to {where}, and the coordinator whether the server runs"
 
 
-def encryption_trouble(contact: Contact, kit: Kit, now: datetime) -> tuple[str, str]:
+def encryption_trouble(contact: Contact, kit: Kit) -> tuple[str, str]:
     where = f"{contact.host}:{contact.port}"
     refused = next((e for e in _causes(contact.error) if isinstance(e, ssl.SSLCertVerificationError)), None)
     if refused is None:
@@ -68,12 +68,15 @@ def encryption_trouble(contact: Contact, kit: Kit, now: datetime) -> tuple[str, 
     if refused.verify_code in _HOSTNAME_MISMATCH:
         said = f"the certificate of the server is for {_names(shown)}, not for {contact.host}"
         return said, f"ask the coordinator for a server certificate with {contact.host} in it, or for a kit with the right name"
-    first, last = shown.not_valid_before_utc, shown.not_valid_after_utc
-    if not first <= now <= last:
-        when = f"expired on {_day(last, now)}" if now > last else f"is not valid before {_day(first, now)}"
-        said = f"the certificate of the server {when}, and this machine's clock says {_day(now, last if now > last else first)}"
-        return said, "correct this machine's clock if that is wrong, else ask the coordinator to renew the certificate"
     return _other_authority(shown, kit, where, refused.verify_message)
+
+
+def dates_trouble(certificate: x509.Certificate, whose: str, now: datetime) -> tuple[str, str]:
+    """Of a certificate that is not valid ``now``."""
+    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    when = f"expired on {_day(last, now)}" if now > last else f"is not valid before {_day(first, now)}"
+    said = f"the certificate of {whose} {when}, and this machine's clock says {_day(now, last if now > last else first)}"
+    return said, "correct this machine's clock if that is wrong, else ask the coordinator to renew the certificate"
 
 
 def _other_authority(shown: x509.Certificate, kit: Kit, where: str, message: str) -> tuple[str, str]:
