@@ -36,6 +36,7 @@ from cryptography.x509.oid import NameOID
 from brainunet.errors import ConfigError
 from brainunet.exchanged_files import another
 from brainunet.files import write_new_private
+from brainunet.moments import local
 
 MAX_BYTES: Final = 16 * 1024  # of a key, a request or a certificate
 MAX_NAME_LENGTH: Final = 40
@@ -199,8 +200,8 @@ def out_of_time(certificate: x509.Certificate, now: datetime) -> str | None:
     if first <= now <= last:
         return None
     return (
-        f"{'is not valid yet' if now < first else 'has expired'}: it is valid from {first:%Y-%m-%d %H:%M} to"
-        f" {last:%Y-%m-%d %H:%M} UTC, and this computer's clock says {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        f"{'is not valid yet' if now < first else 'has expired'}: it is valid from {local(first, seconds=False)}"
+        f" to {local(last, seconds=False)}, and this computer's clock says {local(now, seconds=False)}"
     )
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
+
+from tests.support.zones import machine_in
 
 # One thread: on networks this small more threads wait for each other, and far longer when the machine is busy.
 # Before torch is imported, and passed on to the processes that tests start.
@@ -12,3 +16,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+
+@pytest.fixture
+def _at_greenwich() -> Iterator[None]:
+    """Hours that a test spells out are those of UTC, wherever the tests run."""
+    with machine_in("UTC"):
+        yield

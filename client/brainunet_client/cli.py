@@ -192,6 +192,7 @@ def _install(place: Home, path: Path, fingerprint: str | None, replace: bool) ->
 
 def _introduce(place: Home, kit: Kit, numbers: str | None) -> None:
     from brainunet.certificates import days_left, read_certificate
+    from brainunet.moments import day
     from brainunet_client.enrolment import requested_server
 
     certificate = read_certificate(kit.site_certificate)
@@ -199,7 +200,7 @@ def _introduce(place: Home, kit: Kit, numbers: str | None) -> None:
     typer.echo(f"federation:  {kit.federation}")
     typer.echo(f"server:      {kit.server}" + (f" (you asked {asked})" if asked not in (None, kit.server) else ""))
     typer.echo(f"site:        {kit.site}")
-    typer.echo(f"valid until: {certificate.not_valid_after_utc:%Y-%m-%d} ({days_left(certificate)} days)")
+    typer.echo(f"valid until: {day(certificate.not_valid_after_utc)} ({days_left(certificate)} days)")
     if numbers is not None:
         typer.echo(f"fingerprint: {numbers}")
 
@@ -276,6 +277,7 @@ def _in_words(facts: Mapping[str, Any]) -> Iterator[str]:
 
 def _show_ledger(place: Home, verify: bool, as_json: bool) -> None:
     from brainunet import chain
+    from brainunet.moments import iso
     from brainunet_client.ledger import require_kept, sentence, totals
 
     require_kept(place)
@@ -298,10 +300,7 @@ def _show_ledger(place: Home, verify: bool, as_json: bool) -> None:
             typer.echo(sentence(entry))
     sums = totals(entries)
     if as_json:
-        told = [
-            {"number": e.number, "at": e.at.isoformat(), "kind": e.kind, "data": dict(e.data), "hash": e.digest}
-            for e in entries
-        ]
+        told = [{"number": e.number, "at": iso(e.at), "kind": e.kind, "data": dict(e.data), "hash": e.digest} for e in entries]
         typer.echo(json.dumps({"entries": told, "transfers": sums.transfers, "bytes": sums.n_bytes, "runs": dict(sums.runs)}))
     elif sums.transfers:
         runs = ", ".join(f"{run} ({count})" for run, count in sums.runs.items())

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 from brainunet import chain
 from brainunet.chain import JSON, Entry
 from brainunet.errors import BrainUNetError, ConfigError, PrivacyError
+from brainunet.moments import local
 from brainunet.records import FaultCode, Reply
 from brainunet_client.home import Home
 
@@ -209,7 +210,7 @@ def sentence(entry: Entry) -> str:
         text = f"{entry.kind}: " + ", ".join(f"{name} {value}" for name, value in entry.data.items())
     # what was typed into settings can hold anything, and a terminal obeys some of it
     safe = "".join(character if character.isprintable() else "?" for character in text)
-    return f"{entry.number:>5}  {entry.at.astimezone():%Y-%m-%d %H:%M:%S}  {safe}"
+    return f"{entry.number:>5}  {local(entry.at)}  {safe}"
 
 
 def _sent(data: Mapping[str, Any]) -> str:
@@ -232,8 +233,17 @@ def _kit(data: Mapping[str, Any]) -> str:
 
 
 def _consent(data: Mapping[str, Any]) -> str:
-    changed = f"; register changed at {data['file_changed_at']}" if data["file_changed_at"] else "; the register is gone"
+    changed = (
+        f"; register changed at {_local(data['file_changed_at'])}" if data["file_changed_at"] else "; the register is gone"
+    )
     return f"consent: {data['listed']} ids in the register, {data['excluded']} cases taken out{changed}"
+
+
+def _local(told: str) -> str:
+    try:
+        return local(datetime.fromisoformat(told))
+    except (ValueError, TypeError):  # a ledger says what was typed into it
+        return str(told)
 
 
 def _torn(data: Mapping[str, Any]) -> str:

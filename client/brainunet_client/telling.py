@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
+
+from brainunet.moments import local
 
 
 def tell(words: str) -> None:
-    sys.stdout.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {words}\n")
+    sys.stdout.write(f"{local(datetime.now(UTC))} {words}\n")
     sys.stdout.flush()

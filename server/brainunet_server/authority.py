@@ -24,6 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from brainunet.certificates import SiteRequest, common_name, read_certificate
 from brainunet.errors import BrainUNetError, ConfigError
 from brainunet.files import writing_aside
+from brainunet.moments import day
 
 CA_YEARS: Final = 10
 CERTIFICATE_YEARS: Final = 2
@@ -160,7 +161,7 @@ def _certify(
     if end <= start + _BACKDATED:
         raise ConfigError(
             "ca.crt",
-            found=f"the authority's certificate ended on {issuer.not_valid_after_utc:%Y-%m-%d}",
+            found=f"the authority's certificate ended on {day(issuer.not_valid_after_utc)}",
             expected="one that is valid",
             remedy="make a new federation with flower-server init in another folder, and enrol its sites again",
         )

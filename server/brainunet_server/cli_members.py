@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainunet.errors import UsageError
+from brainunet.moments import day, iso
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -103,7 +104,7 @@ def enrol(
         typer.echo(json.dumps(_kit_facts(given)))
         return
     said = {"enrolled": "enrolled", "renewed": "renewed the certificate of", "unchanged": "already enrolled:"}[given.change]
-    typer.echo(f"{said} {given.site}, certificate valid until {given.valid_until:%Y-%m-%d}")
+    typer.echo(f"{said} {given.site}, certificate valid until {day(given.valid_until)}")
     typer.echo(f"its request's fingerprint: {given.request_fingerprint}")
     typer.echo(f"this federation's fingerprint: {given.federation_fingerprint}")
     typer.echo(
@@ -191,7 +192,7 @@ def rotate(
         typer.echo(json.dumps([_kit_facts(kit) for kit in given]))
         return
     for kit in given:
-        typer.echo(f"{kit.site}: certificate valid until {kit.valid_until:%Y-%m-%d}; send it {kit.kit}")
+        typer.echo(f"{kit.site}: certificate valid until {day(kit.valid_until)}; send it {kit.kit}")
     if name is None:
         typer.echo("there is a new signing key; models signed before can only be checked with the earlier kits")
         if given:
@@ -209,7 +210,7 @@ def _kit_facts(given: KitGiven) -> Mapping[str, Any]:
         "site": given.site,
         "kit": str(given.kit),
         "change": given.change,
-        "valid_until": given.valid_until.isoformat(),
+        "valid_until": iso(given.valid_until),
         "request_fingerprint": given.request_fingerprint or None,
         "federation_fingerprint": given.federation_fingerprint,
     }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from brainunet import chain
 from brainunet.metrics.summary import federation_mean
+from brainunet.moments import local
 from brainunet_server.rounds import RoundResult
 
 _KINDS: Final = {
@@ -70,5 +71,5 @@ def sentence(result: RoundResult) -> str:
 
 
 def say(words: str) -> None:
-    sys.stdout.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {words}\n")
+    sys.stdout.write(f"{local(datetime.now(UTC))} {words}\n")
     sys.stdout.flush()

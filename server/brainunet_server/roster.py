@@ -20,6 +20,7 @@ from brainunet.certificates import public_key_id, read_certificate
 from brainunet.config import Settings, nearest
 from brainunet.errors import BrainUNetError, ConfigError, UsageError
 from brainunet.files import writing_aside
+from brainunet.moments import day
 from brainunet.records import Name
 
 KeyId: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{16,128}$")]
@@ -166,7 +167,7 @@ class Roster(Settings):
         if line.revoked_at is not None:
             raise ConfigError(
                 name,
-                found=f"revoked on {line.revoked_at:%Y-%m-%d} ({line.reason})",
+                found=f"revoked on {day(line.revoked_at)} ({line.reason})",
                 expected="a site that is not revoked",
                 remedy="to take it back, enrol it with a new key",
             )

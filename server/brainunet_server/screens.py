@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
 
 from rich.table import Table
@@ -12,6 +12,7 @@ from rich.text import Text
 
 from brainunet.certificates import days_left, read_certificate
 from brainunet.chain import Entry
+from brainunet.moments import day, iso, local
 from brainunet_server.federation import Folder
 from brainunet_server.roster import Roster
 from brainunet_server.status import SiteState, Status
@@ -25,9 +26,9 @@ def site_rows(roster: Roster, states: Iterable[SiteState], now: datetime | None 
     return [
         {
             "name": name,
-            "enrolled_at": line.enrolled_at.isoformat(),
+            "enrolled_at": iso(line.enrolled_at),
             "days_left": days_left(read_certificate(line.certificate), now),
-            "revoked_at": line.revoked_at.isoformat() if line.revoked_at else None,
+            "revoked_at": _iso(line.revoked_at),
             "reason": line.reason,
             "public_key_id": line.public_key_id,
             "state": live[name].state if name in live else None,
@@ -45,10 +46,17 @@ def site_table(rows: Sequence[dict[str, Any]], *, live: bool) -> Table:
         (
             [
                 row["name"],
-                row["enrolled_at"][:10],
+                _day(row["enrolled_at"]),
                 f"{row['days_left']} days left" if row["days_left"] >= 0 else f"ended {-row['days_left']} days ago",
-                f"{row['revoked_at'][:10]}: {row['reason']}" if row["revoked_at"] else "",
-                *([row["state"] or "", (row["last_seen"] or "")[:16].replace("T", " ")] if live else []),
+                f"{_day(row['revoked_at'])}: {row['reason']}" if row["revoked_at"] else "",
+                *(
+                    [
+                        row["state"] or "",
+                        local(datetime.fromisoformat(row["last_seen"]), seconds=False) if row["last_seen"] else "",
+                    ]
+                    if live
+                    else []
+                ),
             ]
             for row in rows
         ),
@@ -75,7 +83,7 @@ def status_lines(folder: Folder, status: Status | None, pid: str | None, now: da
     now = now or datetime.now(UTC)
     if status is None:
         return [f"process {pid} serves {folder.path}; it has said nothing yet" if pid else f"no server runs for {folder.path}"]
-    heard = f"{status.updated_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, {ago(status.updated_at, now)}"
+    heard = f"{local(status.updated_at)}, {ago(status.updated_at, now)}"
     of_rounds = f"run {status.run}, round {status.round} of {status.rounds}" if status.run else "no run yet"
     if pid is None:
         last = f"no server runs for {folder.path}; it was last heard of on {heard}"
@@ -84,9 +92,9 @@ def status_lines(folder: Folder, status: Status | None, pid: str | None, now: da
     if pid != str(status.pid):
         lines = [f"process {pid} is starting; this was said by an earlier one:", *lines]
     if status.deadline_at is not None:
-        until = f"{status.deadline_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
         left = (status.deadline_at - now).total_seconds()
-        lines.append(f"replies until {until}, {f'in {duration(left)}' if left > 0 else f'{duration(-left)} ago'}")
+        how_long = f"in {duration(left)}" if left > 0 else f"{duration(-left)} ago"
+        lines.append(f"replies until {local(status.deadline_at, seconds=False)}, {how_long}")
     lines.append(f"at {status.address}, process {status.pid}, last heard of on {heard}; a round takes {status.min_sites} sites")
     return [shown(line) for line in lines]
 
@@ -109,15 +117,15 @@ def status_table(status: Status, now: datetime | None = None) -> Table:
     )
 
 
-def entry_line(entry: Entry) -> str:
-    """One line of the audit trail.
+def entry_line(entry: Entry, zone: tzinfo | None = None) -> str:
+    """One line of the audit trail; ``zone`` None is this machine's.
 
     >>> at = datetime(2026, 3, 1, 12, tzinfo=UTC)
-    >>> entry_line(Entry(7, at, "site-revoked", {"site": "north", "reason": "left us"}, "0" * 64, "f" * 64))
-    '    7  2026-03-01 12:00:00  site-revoked  site=north reason="left us"'
+    >>> entry_line(Entry(7, at, "site-revoked", {"site": "north", "reason": "left us"}, "0" * 64, "f" * 64), UTC)
+    '    7  2026-03-01 12:00:00+00:00  site-revoked  site=north reason="left us"'
     """
     facts = " ".join(f"{key}={_value(value)}" for key, value in entry.data.items())
-    return shown(f"{entry.number:5d}  {entry.at:%Y-%m-%d %H:%M:%S}  {entry.kind}  {facts}".rstrip())
+    return shown(f"{entry.number:5d}  {local(entry.at, zone)}  {entry.kind}  {facts}".rstrip())
 
 
 def entry_facts(entry: Entry) -> dict[str, Any]:
@@ -179,4 +187,8 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
 
 
 def _iso(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None
+    return iso(moment) if moment else None
+
+
+def _day(told: str) -> str:
+    return day(datetime.fromisoformat(told))

@@ -241,22 +241,22 @@ MISFITS: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "an authority that has expired": (
         lambda: kit_of(new_authority(not_before=NOW - 9 * DAY, not_after=NOW - DAY)),
         "kit",
-        "the federation's authority has expired: it is valid from 2026-02-20 12:00 to 2026-02-28 12:00 UTC",
+        "the federation's authority has expired: it is valid from 2026-02-20 12:00+00:00 to 2026-02-28 12:00+00:00",
     ),
     "an authority of tomorrow": (
         lambda: kit_of(new_authority(not_before=NOW + DAY, not_after=NOW + 9 * DAY)),
         "kit",
-        "the federation's authority is not valid yet: it is valid from 2026-03-02 12:00 to",
+        "the federation's authority is not valid yet: it is valid from 2026-03-02 12:00+00:00 to",
     ),
     "a certificate that has expired": (
         lambda: kit_of(AUTHORITY, not_after=NOW - timedelta(minutes=1)),
         "kit",
-        "the certificate of charite-berlin has expired: it is valid from 2026-02-19 12:00 to 2026-03-01 11:59 UTC",
+        "the certificate of charite-berlin has expired: it is valid from 2026-02-19 12:00+00:00 to 2026-03-01 11:59+00:00",
     ),
     "a certificate of tomorrow": (
         lambda: kit_of(AUTHORITY, not_before=NOW + DAY),
         "kit",
-        "the certificate of charite-berlin is not valid yet: it is valid from 2026-03-02 12:00 to 2026-03-11 12:00 UTC",
+        "the certificate of charite-berlin is not valid yet: it is valid from 2026-03-02 12:00+00:00 to 2026-03-11 12:00+00:00",
     ),
     "a certificate of another authority of the same name": (
         lambda: seal(kit(site_certificate=pem_of(new_authority(**LONG).issue(REQUEST, **LIFE))), SIGNING_KEY),
@@ -286,6 +286,7 @@ MISFITS: dict[str, tuple[Callable[[], bytes], str, str]] = {
 }
 
 
+@pytest.mark.usefixtures("_at_greenwich")
 @pytest.mark.parametrize("what", MISFITS)
 def test_certificates_that_do_not_fit_together_are_refused(what: str) -> None:
     content, where, found = MISFITS[what]
@@ -293,10 +294,11 @@ def test_certificates_that_do_not_fit_together_are_refused(what: str) -> None:
     assert_helps(refusal(content()), where=where, found=found, exit_code=4)
 
 
+@pytest.mark.usefixtures("_at_greenwich")
 def test_a_clock_that_is_wrong_is_thought_of() -> None:
     error = refusal(SEALED, now=datetime(1970, 1, 1, tzinfo=UTC))
 
-    assert "this computer's clock says 1970-01-01 00:00 UTC" in error.found
+    assert "this computer's clock says 1970-01-01 00:00+00:00" in error.found
     assert "check the clock" in error.remedy
 
 

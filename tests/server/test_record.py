@@ -122,4 +122,4 @@ def test_what_is_unknown_is_left_out(record: Record) -> None:
 def test_what_is_said_on_the_screen_has_the_hour_before_it(capsys: pytest.CaptureFixture[str]) -> None:
     say("CRV is connected")
 
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d CRV is connected\n", capsys.readouterr().out)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d CRV is connected\n", capsys.readouterr().out)

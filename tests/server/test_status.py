@@ -182,18 +182,20 @@ def said(pid: str | None, status: Status | None = STATUS) -> str:
     return "\n".join(status_lines(Folder(Path("fed")), status, pid, NOW))
 
 
+@pytest.mark.usefixtures("_at_greenwich")
 def test_a_running_round_is_told_in_words() -> None:
     assert said("4242") == (
         "run 20260301-aaaa, round 3 of 30: running\n"
         "1 of 2 sites has replied.\n"
-        "replies until 2026-03-01 23:00 UTC, in 11 h\n"
-        "at fl.example.org:8443, process 4242, last heard of on 2026-03-01 11:59:55 UTC, 5 s ago; a round takes 2 sites"
+        "replies until 2026-03-01 23:00+00:00, in 11 h\n"
+        "at fl.example.org:8443, process 4242, last heard of on 2026-03-01 11:59:55+00:00, 5 s ago; a round takes 2 sites"
     )
 
 
+@pytest.mark.usefixtures("_at_greenwich")
 def test_what_a_dead_server_said_last_is_not_told_as_if_it_ran() -> None:
     assert said(None) == (
-        "no server runs for fed; it was last heard of on 2026-03-01 11:59:55 UTC, 5 s ago\n"
+        "no server runs for fed; it was last heard of on 2026-03-01 11:59:55+00:00, 5 s ago\n"
         "then: run 20260301-aaaa, round 3 of 30: running: 1 of 2 sites has replied."
     )
 
@@ -204,10 +206,11 @@ def test_a_server_that_has_said_nothing_and_none_at_all() -> None:
     assert said("7").startswith("process 7 is starting; this was said by an earlier one:\n")
 
 
+@pytest.mark.usefixtures("_at_greenwich")
 def test_a_deadline_that_has_passed_and_a_clock_that_was_set_back() -> None:
     late = STATUS.model_copy(update={"deadline_at": NOW - timedelta(minutes=3), "updated_at": NOW + timedelta(hours=1)})
 
-    assert "2026-03-01 11:57 UTC, 3 min ago" in said("4242", late)
+    assert "2026-03-01 11:57+00:00, 3 min ago" in said("4242", late)
     assert "in the future: a clock was changed" in said("4242", late)
 
 

@@ -11,6 +11,7 @@ from cryptography import x509
 from brainunet.certificates import days_left, out_of_time, read_certificate, read_site_key
 from brainunet.errors import ConfigError
 from brainunet.kit import read_kit, require_kit_of
+from brainunet.moments import day
 from brainunet_client.preflight.context import Context
 from brainunet_client.preflight.report import Check, failed
 from brainunet_client.site_settings import SiteSettings, read_site_settings
@@ -67,5 +68,5 @@ def _days(name: str, certificate: x509.Certificate, context: Context) -> Check:
     days = days_left(certificate, context.clock())
     if days >= WARN_DAYS:
         return Check(name, "PASS", f"good for {days} days")
-    said = f"expires in {days} days, on {certificate.not_valid_after_utc:%Y-%m-%d}"
+    said = f"expires in {days} days, on {day(certificate.not_valid_after_utc)}"
     return Check(name, "WARN", said, "ask the coordinator for a new kit before that day")

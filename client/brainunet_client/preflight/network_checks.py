@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from brainunet import __version__
 from brainunet.certificates import days_left, out_of_time, read_certificate
 from brainunet.kit import Kit
+from brainunet.moments import day
 from brainunet.records import PROTOCOL, Version
 from brainunet_client.preflight.contact import Answer, Clock, Contact, contact
 from brainunet_client.preflight.network_words import (
@@ -144,7 +145,7 @@ def server_certificate(line: Line) -> Check:
     days = days_left(certificate, line.date if line.clock_is_to_blame else line.clock())
     if days < CERTIFICATE_WARN_DAYS:
         remedy = "remind the coordinator to renew it: after that day no site can connect"
-        return _warned("server certificate", f"expires in {days} days, on {certificate.not_valid_after_utc:%Y-%m-%d}", remedy)
+        return _warned("server certificate", f"expires in {days} days, on {day(certificate.not_valid_after_utc)}", remedy)
     return _passed("server certificate", f"good for {days} days")
 
 
@@ -173,7 +174,7 @@ def clock(line: Line) -> Check:
     warn, fail = (AHEAD_WARN_S, AHEAD_FAIL_S) if ahead_s > 0 else (BEHIND_WARN_S, BEHIND_FAIL_S)
     off = f"this machine's clock is {spell(abs(ahead_s))} {'ahead of' if ahead_s > 0 else 'behind'} the server's"
     if line.clock_is_to_blame:
-        said = f"{off}, and says {halfway:%Y-%m-%d}: so the federation's certificates seem out of their time, and no task comes"
+        said = f"{off}, and says {day(halfway)}: so the federation's certificates seem out of their time, and no task comes"
         return _failed("clock", said, SET_THE_CLOCK)
     if abs(ahead_s) > fail:
         return _failed("clock", f"{off}, and the server refuses messages with such a time", SET_THE_CLOCK)

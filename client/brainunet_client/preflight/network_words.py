@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 
 from cryptography import x509
 
 from brainunet.certificates import common_name, read_certificate
 from brainunet.kit import Kit
+from brainunet.moments import day, local
 from brainunet_client.preflight.contact import Contact, shown_certificate
 from brainunet_client.preflight.report import one_line
 
@@ -94,8 +95,7 @@ def _other_authority(shown: x509.Certificate, kit: Kit, where: str, message: str
 
 def _day(moment: datetime, other: datetime) -> str:
     """A moment as precisely as it takes to tell it from another: a sentence that stays the same is said only once."""
-    utc = moment.astimezone(UTC)
-    return f"{utc:%Y-%m-%d}" if utc.date() != other.astimezone(UTC).date() else f"{utc:%Y-%m-%d %H:%M} UTC"
+    return day(moment) if day(moment) != day(other) else local(moment, seconds=False)
 
 
 def _names(certificate: x509.Certificate) -> str:
