@@ -140,7 +140,8 @@ class ValidationConfig(Settings):
 
     Attributes:
         window: side lengths of the windows; None takes each case in one pass (see docs/adr/0009).
-        min_cases: with fewer validation cases a site withholds its figures (a site's own setting may ask for more).
+        min_cases: with fewer validation cases a site withholds its figures, with fewer training cases its loss (a site's own
+            setting may ask for more).
         metrics: names from SITE_METRICS; dice is always among them, since rounds are compared by it.
     """
 

@@ -93,7 +93,8 @@ WeightsField = Annotated[Weights, Field(exclude=True)]
 class ScoreRow(Record):
     """One metric over a site's validation cases: mean and median of the ``n`` that have a value, ``missing`` that have none.
 
-    Without a mean and with ``n`` > 0 the figure is withheld: too few cases have a value.
+    Without a mean and with ``n`` > 0 the figure is withheld: too few cases have a value. Of a few more the mean is told and
+    the median is not (see ``brainunet.metrics.summary.site_score``).
     """
 
     structure: Structure
@@ -200,7 +201,10 @@ class EvaluateTask(Task):
 
 
 class TrainReply(Message):
-    """What training gave: ``score`` belongs to the weights received, ``delta`` and ``loss`` to the training after it."""
+    """What training gave: ``score`` belongs to the weights received, ``delta`` and ``loss`` to the training after it.
+
+    ``loss`` is None of fewer training cases than the site tells figures of: that of one case is a patient's own.
+    """
 
     kind: Literal["train_reply"] = "train_reply"
     delta: WeightsField

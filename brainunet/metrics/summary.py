@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
+from typing import Final
 
 from brainunet.labels import Region
 from brainunet.records import CaseScore, ScoreRow, SiteScore, Structure
+
+FEWEST_FOR_MEDIAN: Final = 5
 
 
 def site_score(cases: Sequence[CaseScore], min_cases: int = 1) -> SiteScore:
@@ -18,10 +21,15 @@ def site_score(cases: Sequence[CaseScore], min_cases: int = 1) -> SiteScore:
     is told all the same: a count says nothing of how well any of them was segmented, and without it the coordinator could
     not tell a withheld figure (``n`` > 0) from one that no case has.
 
+    A median is told of at least ``FEWEST_FOR_MEDIAN`` cases, whatever ``min_cases`` allows: of an odd number of cases it is
+    one patient's exact figure, where a mean mixes all of them. Five is the habit of small counts in health data (tools on the
+    OMOP data model hide cells of fewer than 5 persons).
+
     Without a case there is nothing to withhold.
     """
     if 0 < len(cases) < min_cases:
         return SiteScore(cases=len(cases), rows=(), withheld=True)
+    fewest = max(1, min_cases)
     values: dict[tuple[Structure, str], list[float]] = {}
     missing: dict[tuple[Structure, str], int] = {}
     for case in cases:
@@ -33,8 +41,8 @@ def site_score(cases: Sequence[CaseScore], min_cases: int = 1) -> SiteScore:
         ScoreRow(
             structure=structure,
             metric=metric,
-            mean=fmean(found) if len(found) >= max(1, min_cases) else None,
-            median=median(found) if len(found) >= max(1, min_cases) else None,
+            mean=fmean(found) if len(found) >= fewest else None,
+            median=median(found) if len(found) >= max(FEWEST_FOR_MEDIAN, fewest) else None,
             n=len(found),
             missing=missing[structure, metric],
         )

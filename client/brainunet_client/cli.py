@@ -266,7 +266,8 @@ def _in_words(facts: Mapping[str, Any]) -> Iterator[str]:
     withheld = ": withheld, for there are too few" if figures["withheld"] else ""
     yield f"figures of {figures['cases']} validation cases{withheld}"
     for row in figures["rows"]:
-        mean, median = ("none" if row[key] is None else f"{row[key]:.4f}" for key in ("mean", "median"))
+        absent = "withheld" if row["n"] else "none"
+        mean, median = (absent if row[key] is None else f"{row[key]:.4f}" for key in ("mean", "median"))
         told = f"mean {mean}, median {median} of {row['n']} cases, {row['missing']} missing"
         yield f"  {row['structure']} {row['metric']}: {told}"
     if figures["withheld_rows"]:

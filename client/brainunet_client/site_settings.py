@@ -28,7 +28,7 @@ TEMPLATE: Final = """\
 # How much training gives way to other programs: 0 (not at all) to 19 (to everything).
 # nice = 10
 
-# With fewer validation cases than this, no figure about them leaves the hospital.
+# With fewer validation cases than this, no figure about them leaves the hospital; with fewer training cases, not the loss.
 # min_cases = 3
 
 # The most training steps in one round; without this line, what the federation asks for.
@@ -55,7 +55,7 @@ class SiteSettings(Settings):
         threads: processor threads for training; None takes what the machine has.
         memory_gb: memory for training; None sets no limit.
         nice: how much training gives way to other programs, 0 to 19.
-        min_cases: with fewer validation cases than this the site withholds its figures.
+        min_cases: with fewer validation cases than this the site withholds its figures, with fewer training cases the loss.
         max_steps: most optimizer steps in one round; None takes the federation's number.
         purpose: what the transfers are for, in words, for the ledger.
         legal_basis: what allows them, in words, for the ledger.

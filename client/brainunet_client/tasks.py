@@ -91,7 +91,7 @@ def train(
         delta=delta,
         cases=CaseCounts(train=len(cases), validation=score.cases),
         score=score,
-        loss=trained.mean_loss,
+        loss=trained.mean_loss if len(cases) >= task.validation.min_cases else None,
         seconds=time.monotonic() - started,
         client_version=__version__,
     )

@@ -14,6 +14,7 @@ from brainunet.data.phantom import write_phantoms
 from brainunet.model import build, weights_of
 from brainunet.spool import write_packed
 from brainunet.wire import pack
+from brainunet_client.cli import _in_words
 from brainunet_client.cli import main as brainunet_client
 from brainunet_client.home import Home, hold_lock, open_home
 from tests.support.coordinator import SERVER
@@ -138,3 +139,23 @@ def test_a_dry_run_shows_every_field_that_would_leave_and_no_case(home: Home) ->
     assert not [case for case in ids if case in for_people.out + as_json.out]
     assert str(Path.cwd()) not in for_people.out + as_json.out
     assert not home.ledger.exists()
+
+
+def test_a_dry_run_says_of_each_figure_whether_it_is_withheld_or_there_is_none() -> None:
+    few = {"structure": "ET", "metric": "dice", "mean": 0.5, "median": None, "n": 3, "missing": 0}
+    none = {"structure": "TC", "metric": "dice", "mean": None, "median": None, "n": 0, "missing": 3}
+    facts = {
+        "site": "lagos",
+        "task": {"kind": "train_task", "source": "the task given"},
+        "bytes": 10,
+        "header": {},
+        "arrays": {"number": 0},
+        "figures": {"cases": 3, "withheld": False, "rows": [few, none], "withheld_rows": []},
+        "stays": "",
+        "besides": "",
+    }
+
+    said = list(_in_words(facts))
+
+    assert "  ET dice: mean 0.5000, median withheld of 3 cases, 0 missing" in said
+    assert "  TC dice: mean none, median none of 0 cases, 3 missing" in said

@@ -76,6 +76,14 @@ def test_a_train_reply_says_what_was_received_and_what_training_made_of_it(site:
     assert reply.seconds > 0
 
 
+@pytest.mark.parametrize(("min_cases", "told"), [(1, True), (2, True), (3, False)])
+def test_the_loss_of_fewer_training_cases_than_the_site_tells_figures_of_stays(site: Site, min_cases: int, told: bool) -> None:
+    reply = train(train_task(weights(), steps=1, validation=ValidationConfig(min_cases=min_cases)), site)
+
+    assert reply.cases.train == 2
+    assert (reply.loss is not None) == told
+
+
 def test_the_same_task_gives_the_same_delta_and_another_seed_round_or_site_another(site: Site) -> None:
     received = weights()
     first = train(train_task(received), site).delta.digest

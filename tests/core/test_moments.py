@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from brainunet import chain
-from brainunet.chain import Entry
+from brainunet.chain import JSON, Entry
 from brainunet.moments import day, iso, local
 from brainunet_client.ledger import sentence
 from brainunet_server.federation import Folder
@@ -49,7 +49,7 @@ def test_audit_and_ledger_and_status_agree() -> None:
 
 def test_the_change_of_a_register_is_kept_in_utc_and_told_in_local_time(tmp_path: Path) -> None:
     for told, said in (("2026-03-01T23:30:00+00:00", "2026-03-02 00:30:00+01:00"), ("once", "once")):
-        facts = {"listed": 1, "excluded": 1, "file_changed_at": told}
+        facts: dict[str, JSON] = {"listed": 1, "excluded": 1, "file_changed_at": told}
         entry = chain.append(tmp_path / "ledger.jsonl", "consent-changed", facts)
 
         assert entry.data["file_changed_at"] == told

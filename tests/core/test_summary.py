@@ -32,9 +32,20 @@ def test_a_site_s_figures_are_mean_and_median_of_the_cases_that_have_a_value() -
     assert score.cases == 3
     assert (et.structure, et.metric, et.n, et.missing) == ("ET", "dice", 2, 1)
     assert et.mean == pytest.approx(0.3)
-    assert et.median == pytest.approx(0.3)
-    assert (wt.n, wt.missing, wt.median) == (3, 0, 0.8)
+    assert (wt.n, wt.missing) == (3, 0)
     assert wt.mean == pytest.approx(0.6)
+
+
+def test_a_median_is_told_of_five_cases_or_more_for_of_few_it_is_a_patient_s_own_figure() -> None:
+    four, five = [0.1, 0.2, 0.3, 0.9], [0.1, 0.2, 0.3, 0.9, 0.8]
+
+    assert site(*four).rows[0].median is None
+    assert site(*four).rows[0].mean == pytest.approx(0.375)
+    assert site(*five).rows[0].median == 0.3
+    assert site(*five, None).rows[0].median == 0.3  # five have a value
+    assert site(*four, None).rows[0].median is None
+    assert site(*five, min_cases=5).rows[0].median == 0.3
+    assert site(*five, 0.4, min_cases=7).rows == ()
 
 
 def test_a_structure_that_no_case_has_a_value_for_has_none_rather_than_zero() -> None:
@@ -113,6 +124,7 @@ def test_no_figure_over_fewer_cases_than_the_minimum_ever_leaves(values: list[fl
 
     assert score.cases == len(values)
     assert all(row.n >= min_cases for row in score.rows if row.mean is not None or row.median is not None)
+    assert all((row.median is not None) == (row.n >= max(5, min_cases)) for row in score.rows)
     assert all(row.mean is not None for row in score.rows if row.n >= min_cases)
 
 
