@@ -163,6 +163,7 @@ class FaultCode(StrEnum):
     TRAINING_DIVERGED = "training_diverged"
     OUTSIDE_HOURS = "outside_hours"
     TOO_LATE = "too_late"
+    SITE_NOT_READY = "site_not_ready"
     INTERNAL = "internal"
 
 

@@ -25,7 +25,7 @@ from brainunet.records import AnyTask, EvaluateReply, Fault, FaultCode, Reply, T
 from brainunet.spool import read_packed, write_packed
 from brainunet.wire import Packed, pack, unpack
 from brainunet_client.consent import read_register
-from brainunet_client.faults import fault_code
+from brainunet_client.faults import fault_code, of_this_site
 from brainunet_client.home import Home
 from brainunet_client.ledger import figures_of, record_sent
 from brainunet_client.site_settings import SiteSettings, read_site_settings, seconds_until_allowed
@@ -75,7 +75,8 @@ class Desk:
         try:
             task: AnyTask = unpack(packed, AnyTask)
             run, exchange = task.run, task.round
-            reply_file = self._reply_file(packed)
+            with of_this_site():
+                reply_file = self._reply_file(packed)
             reply = _ready(reply_file)
             if reply is None:
                 reply = self._work(task, packed, reply_file, arrived)
@@ -108,7 +109,8 @@ class Desk:
             if left_s is not None and left_s <= 0:
                 return pack(_fault(task, FaultCode.TOO_LATE))
             # anew each time: the worker has read them since, and the two must agree on the hours
-            settings = read_site_settings(self.home)
+            with of_this_site():
+                settings = read_site_settings(self.home)
             if isinstance(task, TrainTask) and not self._wait_for_hours(task, settings, left_s):
                 return pack(_fault(task, FaultCode.OUTSIDE_HOURS))
             code = self._run_worker(reply_file, self._left_s(task, arrived))

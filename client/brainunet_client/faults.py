@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
-from brainunet.errors import BrainUNetError, ConfigError, DataError, FederationError
+from brainunet.errors import BrainUNetError, ConfigError, DataError, FederationError, PrivacyError
 from brainunet.records import FaultCode
 
 StopCode: TypeAlias = Literal[FaultCode.TOO_LATE, FaultCode.OUTSIDE_HOURS]
@@ -28,6 +29,23 @@ class Stopped(BrainUNetError):
         self.code: FaultCode = code
 
 
+class SiteNotReady(BrainUNetError):
+    """What this site's people have to mend: their settings, their kit, their register of excluded cases."""
+
+
+@contextmanager
+def of_this_site() -> Iterator[None]:
+    """What is not good in this block is the site's own, and no fault of the task: the coordinator is told so.
+
+    Raises:
+        SiteNotReady: instead of a ConfigError or PrivacyError, with the same words.
+    """
+    try:
+        yield
+    except (ConfigError, PrivacyError) as error:
+        raise SiteNotReady(error.where, found=error.found, expected=error.expected, remedy=error.remedy) from error
+
+
 def fault_code(error: BaseException) -> FaultCode:
     """The code for an exception raised while a task was done.
 
@@ -36,6 +54,8 @@ def fault_code(error: BaseException) -> FaultCode:
     """
     if isinstance(error, Stopped):
         return error.code
+    if isinstance(error, SiteNotReady):
+        return FaultCode.SITE_NOT_READY
     if isinstance(error, DataError):
         return FaultCode.NO_USABLE_CASES
     if isinstance(error, FederationError):

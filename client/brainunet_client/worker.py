@@ -22,7 +22,7 @@ from brainunet.records import AnyTask, Fault, FaultCode, Reply, TrainTask
 from brainunet.spool import read_packed, write_packed
 from brainunet.wire import pack, unpack
 from brainunet_client.answering import OUTSIDE_HOURS_EXIT
-from brainunet_client.faults import Stopped, fault_code
+from brainunet_client.faults import Stopped, fault_code, of_this_site
 from brainunet_client.home import Home
 from brainunet_client.lifeline import end_with_parent
 from brainunet_client.site_settings import SiteSettings, may_train_at, read_site_settings, stricter
@@ -57,7 +57,8 @@ def work(home: Home, data: Path, reply_file: Path, seconds: int | None = None) -
             raise FederationError(home.received, found="no task in it", expected="the one that was received")
         task: AnyTask = unpack(packed, AnyTask)
         run, exchange = task.run, task.round
-        settings = read_site_settings(home)
+        with of_this_site():
+            settings = read_site_settings(home)
         limit_to(settings)
         reply = _do(stricter(settings, task), home, data, settings, ends_at)
     except Stopped as stopped:
@@ -89,7 +90,8 @@ def _do(task: AnyTask, home: Home, data: Path, settings: SiteSettings, ends_at: 
     from brainunet_client.opening import open_site
     from brainunet_client.tasks import do
 
-    site = open_site(home.path, data, task, in_earnest=True)
+    with of_this_site():
+        site = open_site(home.path, data, task, in_earnest=True)
     tell(f"round {task.round}: {len(site.train)} cases to train on, {len(site.validation)} to score on")
     said = time.monotonic()
 

@@ -14,7 +14,7 @@ from typing import Annotated, Final
 from pydantic import Field, FiniteFloat
 
 from brainunet.config import Positive, Settings
-from brainunet.records import AnyTask, EvaluateReply, Fault, Reply, TrainReply, TrainTask
+from brainunet.records import AnyTask, EvaluateReply, Fault, FaultCode, Reply, TrainReply, TrainTask
 
 FEWEST_TO_COMPARE = 3  # the median of two is moved by either
 
@@ -61,6 +61,8 @@ def outliers(norms: Mapping[str, float], limits: AdmissionConfig) -> dict[str, s
 def _answers_this_task(reply: Reply, task: AnyTask, limits: AdmissionConfig) -> str | None:
     if (reply.run, reply.round) == (task.run, task.round):
         return None
+    if isinstance(reply, Fault) and reply.code is FaultCode.TASK_NOT_UNDERSTOOD:
+        return None  # who can't read a task can't know its round
     return f"replies to round {reply.round} of run {reply.run}, asked was round {task.round} of run {task.run}"
 
 

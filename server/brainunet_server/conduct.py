@@ -20,7 +20,7 @@ from brainunet.spool import read_packed, write_packed
 from brainunet.weights import Weights
 from brainunet.wire import Packed
 from brainunet_server.answers import Exchange
-from brainunet_server.rounds import Plan, RoundResult, Strategy, TooFewReplies, rounds
+from brainunet_server.rounds import LastingFaults, Plan, RoundResult, Strategy, TooFewReplies, rounds
 from brainunet_server.store.reader import StoreReader, site_scores
 from brainunet_server.store.rows import Model, Run, Score, SiteRound
 from brainunet_server.store.writer import StoreWriter
@@ -75,7 +75,7 @@ def conduct(
         before_keeping: told it before: a kill in between makes the exchange be told twice, never not at all.
 
     Raises:
-        ConfigError: another run has this id, or a kept model was damaged.
+        ConfigError: another run has this id, a kept model was damaged, or no site can do what the run asks.
         FederationError: too few usable replies.
         BrainUNetError: disk or database.
     """
@@ -100,7 +100,7 @@ def conduct(
             _keep_best(run.id, keeping)
         except BaseException as error:
             with suppress(BrainUNetError):  # a full disk fails here too, and the first error is the one to tell
-                if isinstance(error, TooFewReplies):  # why each site gave none is what a person asks next
+                if isinstance(error, TooFewReplies | LastingFaults):  # why each site gave none is what a person asks next
                     store.record_exchange(run.id, error.result.exchange, _site_rounds(run.id, error.result), ())
                 store.finish_run(run.id, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise

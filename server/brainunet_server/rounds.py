@@ -14,13 +14,14 @@ from shutil import rmtree
 from typing import Literal, Protocol
 
 from brainunet.config import Local, ModelConfig, PreprocessConfig, TrainConfig, ValidationConfig
-from brainunet.errors import FederationError
-from brainunet.records import AnyTask, CaseCounts, EvaluateTask, Fault, SiteScore, TrainReply, TrainTask
+from brainunet.errors import ConfigError, FederationError
+from brainunet.records import AnyTask, CaseCounts, EvaluateTask, Fault, FaultCode, SiteScore, TrainReply, TrainTask
 from brainunet.weights import WeightedMean, Weights
 from brainunet_server.admission import AdmissionConfig, admit, outliers
 from brainunet_server.answers import Answer, Exchange
 from brainunet_server.replies import Replies
 from brainunet_server.shares import shares
+from brainunet_server.site_faults import FAULTS, lasting_only
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,20 @@ class TooFewReplies(FederationError):
         self.result = result
 
 
+class LastingFaults(ConfigError):
+    """A round that made no model and never will as the run is set up; ``result`` says what each site did."""
+
+    def __init__(self, result: RoundResult, fault: FaultCode) -> None:
+        sites = ", ".join(site.site for site in result.sites if site.reason == fault)
+        super().__init__(
+            f"round {result.exchange}",
+            found=f"every site that answered has a fault that no waiting mends: {FAULTS[fault].hint} ({fault}: {sites})",
+            expected="sites that can do the task",
+            remedy=FAULTS[fault].remedy,
+        )
+        self.result = result
+
+
 def rounds(
     plan: Plan, start: Weights, done: int, exchange: Exchange, strategy: Strategy, replies: Path
 ) -> Iterator[RoundResult]:
@@ -121,6 +136,7 @@ def rounds(
 
     Raises:
         TooFewReplies: fewer than ``plan.min_sites`` sites with a usable reply.
+        LastingFaults: so, for a reason that the next attempt would meet again.
         BrainUNetError: the disk is full.
     """
     weights = start
@@ -212,6 +228,8 @@ def _require_enough(plan: Plan, number: int, results: Iterable[SiteResult]) -> N
     result = RoundResult(number, _by_name(results), None)
     usable, needed = sum(site.outcome == "answered" for site in result.sites), max(1, plan.min_sites)
     if usable < needed:
+        if fault := lasting_only(((site.outcome, site.reason) for site in result.sites), needed):
+            raise LastingFaults(result, fault)
         raise TooFewReplies(result, usable, needed)
 
 

@@ -24,7 +24,7 @@ from brainunet_server.membership import Membership
 from brainunet_server.patience import Patient, Stop, obey
 from brainunet_server.presence import Board, Ticking, changes
 from brainunet_server.record import Record, say, sentence
-from brainunet_server.rounds import RoundResult, TooFewReplies
+from brainunet_server.rounds import LastingFaults, RoundResult, TooFewReplies
 from brainunet_server.running import RunFile, Said, is_complete, plan_of, remembered, run_row, take_up_run
 from brainunet_server.start_model import PURPOSE, read_start_model, signed_start_model
 from brainunet_server.status import hold_lock
@@ -162,12 +162,12 @@ class _Served:
             )  # what it remembers is read from what was kept
             try:
                 conduct(row, plan, first, card, keeping, exchange, strategy, self.done, before_keeping=self.record.exchange)
-            except (ConfigError, UsageError):
-                raise
             except BrainUNetError as error:
-                if isinstance(error, TooFewReplies):
+                if isinstance(error, TooFewReplies | LastingFaults):
                     with suppress(BrainUNetError):  # a full disk: the next attempt is told again
                         self.record.exchange(error.result)
+                if isinstance(error, ConfigError | UsageError):
+                    raise
                 words = f"{error} Tried again in {rounds.retry_s} s."
                 say(words)
                 self.board.say("waiting for sites", words)

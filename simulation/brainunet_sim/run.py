@@ -24,7 +24,7 @@ from brainunet_client.tasks import do
 from brainunet_server.conduct import Keeping, conduct
 from brainunet_server.flower.app import server_app
 from brainunet_server.flower.strategies import strategy_from
-from brainunet_server.rounds import Plan, RoundResult
+from brainunet_server.rounds import LastingFaults, Plan, RoundResult
 from brainunet_server.store.opening import without_password
 from brainunet_server.store.rows import Run
 from brainunet_sim.local_grid import SITE, run_locally
@@ -149,7 +149,7 @@ def federate(
     client = client_app(lambda context: by_name[str(context.node_config[SITE])], work)
     try:
         run_locally(server, client, list(by_name))
-    except FederationError:
+    except (FederationError, LastingFaults):
         if failures:  # a federation is told a code only; here the person who can mend it is the one who reads
             raise failures[0] from None
         raise

@@ -164,7 +164,7 @@ def test_no_kept_reply_leaves_while_the_register_can_not_be_read(home: Home, ope
     home.consent.unlink()
     home.consent.mkdir()
 
-    assert code_of(desk.answer(pack(TASK))) is FaultCode.INTERNAL
+    assert code_of(desk.answer(pack(TASK))) is FaultCode.SITE_NOT_READY
 
 
 @pytest.mark.parametrize("task", [TASK, messages.evaluate_task()], ids=["train", "evaluate"])

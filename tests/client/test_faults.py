@@ -24,7 +24,7 @@ from brainunet.errors import (
 from brainunet.files import writing_aside
 from brainunet.records import Fault, FaultCode
 from brainunet.training.loop import TrainingDivergedError
-from brainunet_client.faults import Stopped, fault_code
+from brainunet_client.faults import SiteNotReady, Stopped, fault_code, of_this_site
 
 PATIENT = "Jane Doe"
 
@@ -72,6 +72,22 @@ def disk_full(path: Path) -> BaseException:
 )
 def test_every_failure_has_a_code(error: BaseException, code: FaultCode) -> None:
     assert fault_code(error) is code
+
+
+@pytest.mark.parametrize("kind", [ConfigError, PrivacyError])
+def test_what_is_wrong_with_the_site_itself_is_no_fault_of_the_task(kind: type[BrainUNetError]) -> None:
+    with pytest.raises(SiteNotReady) as raised, of_this_site():
+        raise kind("site.toml", found="hours of no day", expected="hours", remedy="mend them")
+
+    assert fault_code(raised.value) is FaultCode.SITE_NOT_READY
+    assert str(raised.value) == "site.toml: hours of no day, but expected hours. Mend them."
+
+
+def test_other_failures_of_the_site_stay_what_they_are() -> None:
+    with pytest.raises(DataError) as raised, of_this_site():
+        raise DataError(PATIENT, found="x")
+
+    assert fault_code(raised.value) is FaultCode.NO_USABLE_CASES
 
 
 def test_a_full_disk_is_told_from_other_failures_also_behind_our_own_error(tmp_path: Path) -> None:

@@ -56,12 +56,16 @@ def test_a_fault_breaks_no_rule_for_it_is_counted_apart() -> None:
     assert admit(fault.model_copy(update={"round": 3}), EVALUATE) is None
 
 
+def test_who_cant_read_a_task_need_not_know_its_round() -> None:
+    assert admit(Fault(run="unknown", round=0, code=FaultCode.TASK_NOT_UNDERSTOOD), TRAIN) is None
+
+
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
         (train_reply(round=2), "replies to round 2 of run glioma-1, asked was round 1 of run glioma-1"),
         (train_reply(run="glioma-2"), "replies to round 1 of run glioma-2, asked was round 1 of run glioma-1"),
-        (Fault(run="unknown", round=0, code=FaultCode.TASK_NOT_UNDERSTOOD), "replies to round 0 of run unknown"),
+        (Fault(run="unknown", round=0, code=FaultCode.INTERNAL), "replies to round 0 of run unknown"),
         (evaluate_reply(round=1), "sent evaluate_reply, asked was train_reply"),
         (train_reply(cases=0), "trained on no case"),
         (train_reply(renamed()), "the update's names or shapes are not the model's"),

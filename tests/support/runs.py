@@ -80,6 +80,7 @@ class Sites:
     before: Callable[[Moment], None] = no_matter
     silent: frozenset[Moment] = frozenset()
     dice: Dice = field(default_factory=lambda: DICE)
+    faults: Mapping[Moment, FaultCode] = field(default_factory=dict)
 
     def is_member(self, site: str) -> bool:
         return True
@@ -90,8 +91,9 @@ class Sites:
     def ask(self, task: AnyTask, sites: Sequence[str]) -> Iterator[Answer]:
         for site in sites:
             self.before((task.round, site))
-            if (task.round, site) in self.silent:
-                yield Answer(site, Fault(run=task.run, round=task.round, code=FaultCode.OUT_OF_MEMORY), 200, 10)
+            code = FaultCode.OUT_OF_MEMORY if (task.round, site) in self.silent else self.faults.get((task.round, site))
+            if code is not None:
+                yield Answer(site, Fault(run=task.run, round=task.round, code=code), 200, 10)
             else:
                 yield Answer(site, _reply(task, site, self.dice[task.round - 1][site]), 200, 100)
         self.before((task.round, "all have answered"))
