@@ -1,4 +1,4 @@
-"""A run from its first round to its last: keeps every round's model and rows, and goes on where an earlier process stopped.
+"""A run from its first round to its last: keeps the rounds' models and rows, and goes on where an earlier process stopped.
 
 A round is complete when its model's row is in the store; model file and site rows come before it, so a kill at any moment
 leaves at most an incomplete round, which is run again.
@@ -9,50 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from brainunet.errors import BrainUNetError, ConfigError, FederationError
-from brainunet.metrics.summary import best_round, best_round_by_worst, mean_region_dice
 from brainunet.modelfile import ModelCard, read_model, write_model
 from brainunet.spool import read_packed, write_packed
 from brainunet.weights import Weights
 from brainunet.wire import Packed
 from brainunet_server.answers import Exchange
+from brainunet_server.keeping import Keeping, best_rounds, remove_old
 from brainunet_server.rounds import LastingFaults, Plan, RoundResult, Strategy, TooFewReplies, rounds
 from brainunet_server.store.reader import StoreReader, site_scores
 from brainunet_server.store.rows import Model, Run, Score, SiteRound
 from brainunet_server.store.writer import StoreWriter
-
-
-@dataclass(frozen=True)
-class Keeping:
-    """Where a run keeps what it makes: a store, a folder of models, and a folder for the replies of the round in progress.
-
-    ``sign`` is called with each model file as soon as it has its name.
-    """
-
-    database: str | Path
-    models: Path
-    replies: Path
-    sign: Callable[[Path], object] = lambda path: None
-
-    def model_file(self, round_number: int) -> Path:
-        return self.models / f"round-{round_number:03d}.safetensors"
-
-    def strategy_file(self, round_number: int) -> Path:
-        return self.models / f"round-{round_number:03d}.strategy"
-
-    @property
-    def best_file(self) -> Path:
-        """Of the highest mean Dice."""
-        return self.models / "best.safetensors"
-
-    @property
-    def best_for_all_file(self) -> Path:
-        """Of the highest Dice at the site where it does worst."""
-        return self.models / "best-worst-site.safetensors"
 
 
 def conduct(
@@ -109,7 +79,7 @@ def conduct(
 
 def _last_complete(run_id: str, keeping: Keeping) -> int | None:
     with StoreReader(keeping.database) as reader:
-        kept = reader.models(run_id)
+        kept = [model for model in reader.models(run_id) if model.removed_at is None]
     for model in reversed(kept):
         try:
             if read_model(keeping.model_file(model.round))[0].digest == model.digest:
@@ -165,6 +135,7 @@ def _keep(store: StoreWriter, run_id: str, result: RoundResult, strategy: Strate
         _keep_model(store, run_id, result.exchange, result.weights, card.model_copy(update=made), keeping)
         # the one before stays, for should this model be found damaged the run goes back one round
         keeping.strategy_file(result.exchange - 2).unlink(missing_ok=True)
+    remove_old(store, run_id, result.exchange if result.weights is not None else result.exchange - 1, keeping)
 
 
 def _put_scores_on_card(path: Path, result: RoundResult, keeping: Keeping) -> None:
@@ -191,17 +162,11 @@ def _keep_model(store: StoreWriter, run_id: str, number: int, weights: Weights, 
 
 
 def _keep_best(run_id: str, keeping: Keeping) -> None:
-    """Two marks: the round of highest mean Dice over ET, TC and WT, and the one of highest Dice at its worst site.
-
-    The earliest of equals; a run whose figures are all withheld has neither.
-    """
+    """Two marks, of those rounds whose models are there (see ``keeping.best_rounds``)."""
     with StoreReader(keeping.database) as reader:
-        by_round = site_scores(reader.scores(run_id))
-    means = {number: mean_region_dice(sites.values()) for number, sites in by_round.items()}
-    for best, file in (
-        (best_round(means), keeping.best_file),
-        (best_round_by_worst(by_round), keeping.best_for_all_file),
-    ):
+        there = {model.round for model in reader.models(run_id) if model.removed_at is None}
+        by_round = {number: sites for number, sites in site_scores(reader.scores(run_id)).items() if number in there}
+    for best, file in zip(best_rounds(by_round), (keeping.best_file, keeping.best_for_all_file), strict=True):
         if best is not None:
             write_model(file, *read_model(keeping.model_file(best)))  # its card has its scores
             keeping.sign(file)

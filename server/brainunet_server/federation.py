@@ -129,6 +129,7 @@ class RoundsConfig(Settings):
         deadline_s: how long a round waits for replies, from its beginning.
         silence_s: a site from which nothing was heard for so long counts as gone, and no round waits for it.
         retry_s: pause before a round that could not be done is tried again.
+        keep_every: besides the last two models and the best ones every so-many-th round's model stays; 0 keeps no others.
     """
 
     count: Annotated[int, Field(ge=1, le=10_000)] = 30
@@ -137,6 +138,7 @@ class RoundsConfig(Settings):
     deadline_s: Annotated[int, Field(ge=1, le=2_592_000)] = 43_200
     silence_s: Annotated[int, Field(ge=10, le=86_400)] = 1800
     retry_s: Annotated[int, Field(ge=0, le=86_400)] = 60
+    keep_every: Annotated[int, Field(ge=0, le=10_000)] = 0
 
     @field_validator("deadline_s")
     @classmethod

@@ -18,8 +18,9 @@ from brainunet.errors import BrainUNetError, ConfigError, UsageError
 from brainunet.flower_environment import prepare_flower
 from brainunet.modelfile import ModelCard, trained_on
 from brainunet.signing import SigningKey, read_signing_key, sign_file
-from brainunet_server.conduct import Keeping, conduct
+from brainunet_server.conduct import conduct
 from brainunet_server.federation import FederationConfig, Folder, ServeOptions, read_settings, server_address
+from brainunet_server.keeping import Keeping
 from brainunet_server.membership import Membership
 from brainunet_server.patience import Patient, Stop, obey
 from brainunet_server.presence import Board, Ticking, changes
@@ -149,6 +150,7 @@ class _Served:
             self.folder.models / self.run.id,
             self.folder.replies,
             sign=lambda path: sign_file(path, self.key, PURPOSE),
+            keep_every=rounds.keep_every,
         )
         # read when it is needed, and not held: it is as large as any other
         first = partial(read_start_model, self.folder.start_model)

@@ -32,6 +32,7 @@ port = @PORT@
 # deadline_s = 43200  # seconds that a round waits for replies
 # silence_s = 1800  # seconds without a sign of life after which a round no longer waits for a site
 # retry_s = 60  # seconds before a round that could not be done is tried again
+# keep_every = 0  # the models of the last two rounds and the best ones stay on the disk; 10 keeps every tenth too, 1 keeps all
 
 [train]
 # steps = 20  # optimizer steps of a site in each round, the same for every site

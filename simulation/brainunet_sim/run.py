@@ -21,9 +21,10 @@ from brainunet.weights import Weights
 from brainunet_client.flower.app import client_app
 from brainunet_client.site import Site
 from brainunet_client.tasks import do
-from brainunet_server.conduct import Keeping, conduct
+from brainunet_server.conduct import conduct
 from brainunet_server.flower.app import server_app
 from brainunet_server.flower.strategies import strategy_from
+from brainunet_server.keeping import Keeping
 from brainunet_server.rounds import LastingFaults, Plan, RoundResult
 from brainunet_server.store.opening import without_password
 from brainunet_server.store.rows import Run

@@ -93,14 +93,6 @@ def test_an_exchange_that_nobody_answered_leaves_no_rows_of_an_earlier_try(write
     assert (reader.site_rounds(RUN.id), reader.scores(RUN.id)) == ([], [])
 
 
-def test_recording_a_model_again_replaces_it(writer: StoreWriter, reader: StoreReader) -> None:
-    run_rounds(writer, last=1)
-
-    writer.record_model(saved(1, digest="ef"))
-
-    assert reader.models(RUN.id) == [saved(0), saved(1, digest="ef")]
-
-
 def test_a_row_of_another_round_or_run_is_refused_and_nothing_is_written(writer: StoreWriter, reader: StoreReader) -> None:
     run_rounds(writer, last=1)
     before = reader.site_rounds(RUN.id), reader.scores(RUN.id)
@@ -121,26 +113,6 @@ def test_an_exchange_is_recorded_whole_or_not_at_all(writer: StoreWriter, reader
         writer.record_exchange(RUN.id, 1, [answered(1, "kigali")], [dice(0, "kigali"), dice(0, "kigali")])
 
     assert reader.site_rounds(RUN.id) == before
-
-
-def test_rewinding_keeps_the_model_and_what_led_to_it_but_not_its_scores(writer: StoreWriter, reader: StoreReader) -> None:
-    run_rounds(writer, last=3)
-
-    writer.rewind(RUN.id, last_model_round=1)
-
-    assert reader.latest_round(RUN.id) == 1
-    assert {row.round for row in reader.site_rounds(RUN.id)} == {1}
-    assert {row.round for row in reader.scores(RUN.id)} == {0}
-
-
-def test_rewinding_one_run_leaves_the_others_alone(writer: StoreWriter, reader: StoreReader) -> None:
-    run_rounds(writer, last=1)
-    writer.start_run(replace(RUN, id="other"))
-    writer.record_model(replace(saved(1), run_id="other"))
-
-    writer.rewind("other", last_model_round=0)
-
-    assert (reader.latest_round("other"), reader.latest_round(RUN.id)) == (None, 1)
 
 
 def test_starting_a_run_again_resumes_it(writer: StoreWriter, reader: StoreReader) -> None:

@@ -11,8 +11,9 @@ import pytest
 from brainunet.config import StrategyConfig
 from brainunet.errors import BrainUNetError, ConfigError, FederationError
 from brainunet.modelfile import ModelCard, read_model
-from brainunet_server.conduct import Keeping, conduct
+from brainunet_server.conduct import conduct
 from brainunet_server.flower.strategies import strategy_from
+from brainunet_server.keeping import Keeping
 from brainunet_server.rounds import RoundResult
 from brainunet_server.store.reader import StoreReader
 from tests.support.replies import PLAN, START

@@ -20,16 +20,14 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from sqlalchemy import inspect, text
+from sqlalchemy import text
 
 import brainunet
 import brainunet_server.store
 from brainunet.errors import BrainUNetError, ConfigError
-from brainunet_server.store.opening import open_for_writing
 from brainunet_server.store.problems import explained
 from brainunet_server.store.reader import StoreReader
 from brainunet_server.store.rows import Model, Run, Score, SiteRound, SiteSeen
-from brainunet_server.store.schema import MIGRATIONS, current_version, require_current, upgrade
 from brainunet_server.store.writer import StoreWriter
 from tests.support.postgres import postgres_server, postgres_url
 
@@ -237,58 +235,6 @@ def test_a_postgresql_session_that_is_cut_in_mid_transaction_is_explained(postgr
     with StoreWriter(postgres_url) as writer, pytest.raises(BrainUNetError, match="ended the session"):  # noqa: SIM117
         with explained(writer.engine.url), writer.engine.begin() as connection:
             connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
-
-
-# --- migrations -------------------------------------------------------------------------------------------------------
-
-
-NEXT = """
-import sqlalchemy as sa
-from alembic import op
-
-revision = "0003"
-down_revision = "0002"
-
-def upgrade() -> None:
-    op.add_column("runs", sa.Column("note", sa.Text()))
-"""
-
-
-@pytest.fixture
-def newer_migrations(tmp_path: Path) -> Path:
-    """Those of a later version, with one more."""
-    folder = shutil.copytree(MIGRATIONS, tmp_path / "migrations")
-    (folder / "versions" / "0003_note.py").write_text(NEXT)
-    return folder
-
-
-def test_a_later_version_takes_an_older_store_on_and_its_reader_waits_for_that(tmp_path: Path, newer_migrations: Path) -> None:
-    where = tmp_path / "store.sqlite"
-    with StoreWriter(where) as writer:
-        writer.start_run(RUN)
-        with writer.engine.begin() as connection:
-            with pytest.raises(ConfigError, match=r"older version \(0002\), but expected 0003\. Start the coordinator"):
-                require_current(connection, "store", newer_migrations)
-            upgrade(connection, "store", newer_migrations)
-
-        with writer.engine.connect() as connection:
-            assert current_version(connection) == "0003"
-            assert connection.exec_driver_sql("SELECT id, note FROM runs").all() == [(RUN.id, None)]
-            require_current(connection, "store", newer_migrations)
-
-
-def test_a_migration_that_fails_leaves_the_store_as_it_was(tmp_path: Path, newer_migrations: Path) -> None:
-    (newer_migrations / "versions" / "0004_broken.py").write_text(
-        NEXT.replace("0003", "0004").replace("0002", "0003").replace("op.add_column", "op.no_such_step")
-    )
-    engine = open_for_writing(tmp_path / "store.sqlite")
-    with pytest.raises(AttributeError, match="no_such_step"), engine.begin() as connection:
-        upgrade(connection, "store", newer_migrations)
-
-    with engine.connect() as connection:
-        assert current_version(connection) == "0002"
-        assert "note" not in [column["name"] for column in inspect(connection).get_columns("runs")]
-    engine.dispose()
 
 
 def test_opening_a_store_leaves_logging_alone(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ QUICK: Final = {
     "rounds.gather_s": "2",
     "rounds.retry_s": "1",
     "rounds.deadline_s": "120",
+    "rounds.keep_every": "1",
     "validation.min_cases": "1",
     "strategy.max_site_share": "1.0",
     "train.steps": "2",

@@ -16,6 +16,7 @@ import brainunet.files
 import brainunet.modelfile
 import brainunet.spool
 import brainunet_server.conduct
+import brainunet_server.keeping
 import brainunet_server.replies
 import brainunet_server.rounds
 import brainunet_server.store.writer
@@ -25,8 +26,9 @@ from brainunet.modelfile import ModelCard, read_model
 from brainunet.records import AnyTask, Fault, FaultCode, Reply, ScoreRow, SiteScore, TrainTask
 from brainunet.weights import Weights
 from brainunet_server.answers import Answer
-from brainunet_server.conduct import Keeping, conduct
+from brainunet_server.conduct import conduct
 from brainunet_server.flower.strategies import strategy_from
+from brainunet_server.keeping import Keeping
 from brainunet_server.rounds import Plan, RoundResult
 from brainunet_server.store.reader import StoreReader
 from brainunet_server.store.rows import Run
@@ -116,14 +118,15 @@ def run_in(
     *,
     plan: Plan = PLAN,
     strategy: str = "fedavg",
+    keep_every: int | None = None,
 ) -> None:
     taken = strategy_from(StrategyConfig(name=strategy))
     run = replace(RUN, strategy=strategy)
-    conduct(run, plan, lambda: (START, GIVEN), MADE, keeping(folder), exchange or Sites(), taken, on_round)
+    conduct(run, plan, lambda: (START, GIVEN), MADE, keeping(folder, keep_every), exchange or Sites(), taken, on_round)
 
 
-def keeping(folder: Path) -> Keeping:
-    return Keeping(folder / "store.sqlite", folder / "models", folder / "replies", sign=sign)
+def keeping(folder: Path, keep_every: int | None = None) -> Keeping:
+    return Keeping(folder / "store.sqlite", folder / "models", folder / "replies", sign=sign, keep_every=keep_every)
 
 
 def sign(path: Path) -> None:
@@ -145,7 +148,10 @@ def kept(folder: Path) -> dict[str, Any]:
     """All that a run leaves, but for the hours of the day."""
     with StoreReader(folder / "store.sqlite") as store:
         run = store.run(RUN.id)
-        models = [replace(model, made_at=RUN.started_at) for model in store.models(RUN.id)]
+        models = [
+            replace(model, made_at=RUN.started_at, removed_at=model.removed_at and RUN.started_at)
+            for model in store.models(RUN.id)
+        ]
         rows = [*store.site_rounds(RUN.id), *store.scores(RUN.id), *models]
     files = {path.name: read_model(path) for path in model_files(folder)}
     cards = {name: card.model_copy(update={"made_at": None}) for name, (_, card) in files.items()}
@@ -189,6 +195,7 @@ class every_state_of:  # noqa: N801 - reads as a sentence
             brainunet.modelfile,
             brainunet.spool,
             brainunet_server.conduct,
+            brainunet_server.keeping,
             brainunet_server.replies,
             brainunet_server.rounds,
             brainunet_server.store.writer,

@@ -102,7 +102,12 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Model:
-    """A model that was saved; ``digest`` is that of its weights."""
+    """A model that was saved.
+
+    Attributes:
+        digest: of its weights.
+        removed_at: when its file was removed to make room; None while it is there.
+    """
 
     run_id: Text
     round: Round
@@ -110,6 +115,7 @@ class Model:
     digest: Text
     n_bytes: Int64
     made_at: AwareDatetime
+    removed_at: AwareDatetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

@@ -89,6 +89,7 @@ models: Final = Table(
     Column("digest", Text, nullable=False),
     Column("n_bytes", BigInteger, nullable=False),
     Column("made_at", UtcDateTime, nullable=False),
+    Column("removed_at", UtcDateTime),
 )
 
 sites: Final = Table(

@@ -138,6 +138,21 @@ class StoreWriter:
 
         self._committed(work)
 
+    def mark_removed(self, run_id: str, rounds: Sequence[int], at: datetime | None = None) -> None:
+        """Put down that the files of these models are about to be removed (now, if not said); the rows stay.
+
+        Raises:
+            ConfigError: no such run.
+        """
+        gone = {"removed_at": at or datetime.now(UTC)}
+
+        def work(connection: Connection) -> None:
+            self._require_run(connection, run_id)
+            connection.execute(update(models).where(models.c.run_id == run_id, models.c.round.in_(rounds)).values(gone))
+
+        if rounds:
+            self._committed(work)
+
     def record_sites(self, seen: Sequence[SiteSeen]) -> None:
         """Put down the sites as they are now, each in the place of what was known of it; those not named stay as they were.
 
