@@ -116,6 +116,7 @@ def reply_to(message: Message) -> Message:
         (InMemoryLinkState.store_object, ["self", "run_id", "session_id", "object_id", "object_content"]),
         (InMemoryLinkState.delete_messages, ["self", "message_ins_ids"]),
         (InMemoryLinkState.cleanup_run, ["self", "run_id"]),
+        (InMemoryLinkState.get_run_status, ["self", "run_ids"]),
         (InMemoryLinkState.start_session, ["self", "run_id"]),
         (InMemoryLinkState.get_node_info, ["self", "node_ids", "owner_aids", "statuses"]),
         (InMemoryLinkState.finish_task, ["self", "task_id", "sub_status", "details"]),

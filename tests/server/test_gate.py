@@ -282,6 +282,26 @@ def test_a_reply_in_the_name_of_another_node_is_refused(fleet: Fleet, crv: FakeN
     assert (answer.reply, answer.problem) == (None, "no reply in time")  # announced by CRV, and no object of it sent
 
 
+def test_a_reply_to_a_server_that_ran_before_this_one_is_refused_as_such(fleet: Fleet, crv: FakeNode) -> None:
+    work, seen = Work(crv), list[int]()
+
+    def push() -> None:
+        assert work.delivered is not None
+        parcel = crv.parcel(work.delivered, train_reply(9.0), run_id=work.delivered.message.metadata.run_id + 1)
+        pushed = fleet_pb2.PushMessagesRequest(
+            node=crv.node,
+            messages_list=[message_to_proto(parcel.message)],
+            message_object_trees=[parcel.tree],
+            clientapp_runtime_list=[1.0],
+        )
+        seen.append(post(fleet, "push-messages", pushed, signed(crv.key))[0])
+
+    (answer,) = fleet.ask(TASK, ["CRV"], work.takes, push, work.answers, deadline_s=3)
+
+    assert seen == [404]
+    assert answer.problem is None  # the node goes on with what it was asked here
+
+
 def test_bytes_that_are_no_message_are_refused(fleet: Fleet, crv: FakeNode) -> None:
     headers = {key.lower(): value for key, value in signed(crv.key).items()} | {"content-length": "5"}
 

@@ -18,6 +18,8 @@ from flwr.proto.message_pb2 import ObjectTree
 from flwr.server.superlink.linkstate.in_memory_linkstate import InMemoryLinkState
 from flwr.supercore.constant import NodeStatus
 from flwr.supercore.corestate import in_memory_corestate
+from flwr.supercore.error import ApiErrorCode, FlowerError
+from flwr.supercore.run import RunStatus
 from flwr.superlink.federation.noop_federation_manager import NoOpFederationManager
 
 from brainunet_server.flower.objects import Objects
@@ -75,6 +77,13 @@ class LinkState(InMemoryLinkState):
         """Flower ends a run whose process sends no heartbeat for a minute; ours has none, it is conducted in this one."""
         with self.lock_task_store:
             self.task_token_store[task].active_until = NEVER
+
+    def get_run_status(self, run_ids: set[int]) -> dict[int, RunStatus]:
+        # A reply to a server that ran before this one: Flower stumbles over its run, and would answer that it broke (500)
+        known: dict[int, RunStatus] = super().get_run_status(run_ids)
+        if run_ids - known.keys():
+            raise FlowerError(ApiErrorCode.RUN_ID_NOT_FOUND, "a run of an earlier server process")
+        return known
 
     def get_node_id_by_public_key(self, public_key: bytes) -> int | None:
         # Flower asks this for every request that it has authenticated
