@@ -27,7 +27,7 @@ from brainunet.wire import Packed, pack, unpack
 from brainunet_client.consent import read_register
 from brainunet_client.faults import fault_code, of_this_site
 from brainunet_client.home import Home
-from brainunet_client.ledger import figures_of, record_sent
+from brainunet_client.ledger import figures_of, record_refused_bundle, record_sent
 from brainunet_client.site_settings import SiteSettings, read_site_settings, seconds_until_allowed
 from brainunet_client.telling import tell
 
@@ -99,6 +99,14 @@ class Desk:
         fault = pack(Fault(run=run, round=exchange, code=fault_code(error)))
         self._write_down(fault)
         return fault
+
+    def note_refused_bundle(self) -> None:
+        """Write down that the server is told of the refusal of its bundle; call it before that leaves.
+
+        Raises:
+            BrainUNetError: the ledger can't be continued: then nothing may leave.
+        """
+        record_refused_bundle(self.home, server=self.kit.server, federation=self.kit.federation)
 
     def _work(self, task: AnyTask, packed: Packed, reply_file: Path, arrived: float) -> Packed:
         for other in reply_file.parent.glob(f"{self.home.reply.name}-*"):

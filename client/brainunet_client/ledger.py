@@ -24,6 +24,7 @@ SENT: Final = "sent"
 REQUEST_MADE: Final = "request-made"
 KIT_INSTALLED: Final = "kit-installed"
 CONSENT_CHANGED: Final = "consent-changed"
+BUNDLE_REFUSED: Final = "bundle-refused"
 
 Figure: TypeAlias = float | FaultCode | None
 
@@ -102,6 +103,11 @@ def record_kit(home: Home, *, federation: str, site: str, server: str, fingerpri
         "replaces": replaces,
     }
     return chain.append(home.ledger, KIT_INSTALLED, data)
+
+
+def record_refused_bundle(home: Home, *, server: str, federation: str) -> Entry:
+    """The server's app bundle is refused, and the server is about to be told so, in Flower's words that are always the same."""
+    return chain.append(home.ledger, BUNDLE_REFUSED, {"server": server, "federation": federation})
 
 
 def record_consent(home: Home, *, listed: int, excluded: int) -> Entry | None:
@@ -232,6 +238,10 @@ def _kit(data: Mapping[str, Any]) -> str:
     )
 
 
+def _refused_bundle(data: Mapping[str, Any]) -> str:
+    return f"refused the app bundle of {data['server']} (federation {data['federation']}), and told it so; no figure left"
+
+
 def _consent(data: Mapping[str, Any]) -> str:
     changed = (
         f"; register changed at {_local(data['file_changed_at'])}" if data["file_changed_at"] else "; the register is gone"
@@ -255,5 +265,6 @@ _SENTENCES: Final = {
     REQUEST_MADE: _request,
     KIT_INSTALLED: _kit,
     CONSENT_CHANGED: _consent,
+    BUNDLE_REFUSED: _refused_bundle,
     chain.TORN: _torn,
 }

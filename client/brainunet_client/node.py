@@ -43,7 +43,7 @@ def main() -> None:
     from brainunet_client.flower.node import hear_flower, run_node
 
     hear_flower(desk.say)
-    run_node(identity.kit, identity.private_key, answer_from(desk))
+    run_node(identity.kit, identity.private_key, answer_from(desk), desk.note_refused_bundle)
 
 
 def answer_from(desk: Desk) -> Callable[[RecordDict], RecordDict]:

@@ -1,11 +1,7 @@
-"""The connected process: no code comes from the server, every message is answered once, the screen tells of the link."""
+"""The connected process: every message is answered once, the screen tells of the link."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import io
-import json
 import logging
 import os
 import select
@@ -13,103 +9,39 @@ import subprocess
 import sys
 import threading
 import time
-import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
-from flwr.cli.build import build_fab_from_files
-from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.object_store import ObjectStoreFactory
-from flwr.supercore.primitives.asymmetric_ed25519 import create_message_to_sign
 from flwr.supercore.retry import http_retry
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.nodestate import NodeState, NodeStateFactory
 
 from brainunet import chain
 from brainunet.errors import BrainUNetError
-from brainunet.flower_bundle import bundle, signed_bundle, trusted_entities
 from brainunet.flower_records import from_records, to_records
 from brainunet.records import AnyTask, EvaluateReply, Fault, FaultCode, Reply, TrainReply
-from brainunet.signing import SigningKey, new_signing_key
 from brainunet.spool import write_packed
 from brainunet.wire import pack, unpack
 from brainunet_client.answering import Desk
 from brainunet_client.enrolment import load_identity
 from brainunet_client.flower.node import LinkWords, answer_next, hear_flower
-from brainunet_client.flower.node import _only_the_bundle_without_code as passes
 from brainunet_client.home import Home
 from brainunet_client.node import answer_from
 from tests.support import messages
 from tests.support.homes import joined_home
 
-KEY = new_signing_key()
-TRUSTED = trusted_entities(KEY.public)
 RUN, NODE = 11, 5
-
-# Flower's own way to make a bundle
-pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
 
 
 @pytest.fixture(autouse=True)
 def _no_identity_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_task_id", "_run_id", "_node_id"):
         monkeypatch.setattr(TaskIdentity, name, None)
-
-
-# --- the bundle -------------------------------------------------------------------------------------------------------------
-
-
-def with_code() -> bytes:
-    """Our own bundle, and a program in it."""
-    with zipfile.ZipFile(io.BytesIO(bundle())) as files:
-        manifest = files.read("pyproject.toml")
-    content: bytes = build_fab_from_files({"pyproject.toml": manifest, "brainunet_client/flower.py": b"import os\n"})[0]
-    with zipfile.ZipFile(io.BytesIO(content)) as files:
-        assert "brainunet_client/flower.py" in files.namelist()
-    return content
-
-
-def signed(content: bytes, key: SigningKey = KEY) -> Fab:
-    """Any bundle with a signature that Flower's own check accepts."""
-    digest = hashlib.sha256(content)
-    signature = base64.urlsafe_b64encode(key.private.sign(create_message_to_sign(digest.digest(), 1))).decode().rstrip("=")
-    told = {key.public.id: json.dumps({"signed_at": 1, "signature": signature}), "valid_license": "Valid"}
-    return Fab(digest.hexdigest(), content, told)
-
-
-def test_the_federation_s_own_bundle_passes() -> None:
-    assert passes(signed_bundle(KEY), TRUSTED)
-    assert passes(signed(bundle()), TRUSTED)
-
-
-REFUSED: dict[str, Callable[[], Fab]] = {
-    "code in it, signed by the federation": lambda: signed(with_code()),
-    "a byte more": lambda: signed(bundle() + b"\0"),
-    "nothing in it": lambda: signed(b""),
-    "signed by somebody else": lambda: signed_bundle(new_signing_key()),
-    "signed by somebody else in the federation's name": lambda: replace(
-        signed_bundle(KEY), verifications={KEY.public.id: next(iter(signed_bundle(new_signing_key()).verifications.values()))}
-    ),
-    "not signed": lambda: replace(signed_bundle(KEY), verifications={}),
-    "only said to be valid": lambda: replace(signed_bundle(KEY), verifications={"valid_license": "Valid"}),
-    "signed at another time": lambda: replace(
-        signed_bundle(KEY),
-        verifications={
-            KEY.public.id: json.dumps(json.loads(signed_bundle(KEY).verifications[KEY.public.id]) | {"signed_at": 5})
-        },
-    ),
-}
-
-
-@pytest.mark.parametrize("what", REFUSED)
-def test_every_other_bundle_is_refused_and_the_log_says_so(what: str, caplog: pytest.LogCaptureFixture) -> None:
-    assert not passes(REFUSED[what](), TRUSTED)
-    assert "refused: the server" in caplog.text
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------------

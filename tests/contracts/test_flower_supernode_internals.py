@@ -84,6 +84,7 @@ def test_in_process_isolation_a_node_starts_no_other_process() -> None:
     ("caller", "name"),
     [
         (start_client_internal._pull_and_store_message, "_verify_fab"),
+        (start_client_internal._pull_and_store_message, "_insert_message"),
         (fleet_http_connection.http_request_response, "HEARTBEAT_DEFAULT_INTERVAL"),
         (fleet_http_connection.http_request_response, "FleetHttpClient"),
         (start_client_internal.start_client_internal, "_pull_and_store_message"),

@@ -21,7 +21,7 @@ from flwr.common.constant import ISOLATION_MODE_PROCESS, SubStatus
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, ActivateNodeResponse
 from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
-from flwr.supercore.object_store import NoObjectInStoreError, ObjectStoreFactory
+from flwr.supercore.object_store import NoObjectInStoreError, ObjectStore, ObjectStoreFactory
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.fleet_http_client import FleetHttpClient
@@ -48,15 +48,19 @@ REFUSED: Final = "refused: "
 Answer = Callable[[RecordDict], RecordDict]
 
 
-def run_node(kit: Kit, private_key: ec.EllipticCurvePrivateKey, answer: Answer) -> None:
+def run_node(
+    kit: Kit, private_key: ec.EllipticCurvePrivateKey, answer: Answer, before_error: Callable[[], object] = lambda: None
+) -> None:
     """Serve until the process is told to end (SIGTERM, SIGINT), or the server refuses this site. Needs the main thread.
 
     Args:
         answer: from a message's content to the content of the reply; called in another thread, one message at a time.
+        before_error: called before Flower itself tells the server that a bundle was refused; where it raises, nothing leaves.
     """
     _mend_connection()
     # bound to our name as the node looks it up; the original knows whose signature, ours also which bytes
     start_client_internal._verify_fab = _only_the_bundle_without_code
+    setattr(start_client_internal, "_insert_message", noting_errors(before_error))  # noqa: B010 - with other words, as below
     setattr(start_client_internal, "pull_objects", pull_limited)  # noqa: B010 - the module does not export it
     setattr(start_client_internal, "_pull_and_store_message", pull_or_drop)  # noqa: B010 - with other words for its arguments
     objects = ObjectStoreFactory()
@@ -89,6 +93,20 @@ def _only_the_bundle_without_code(fab: Fab, trusted_entities: dict[str, str]) ->
         )
         return False
     return True
+
+
+_insert_message = start_client_internal._insert_message
+
+
+def noting_errors(before: Callable[[], object]) -> Callable[[Message, NodeState, ObjectStore], None]:
+    """Flower's own way out for replies, which every reply takes; ``before`` is called for an error that Flower has made."""
+
+    def insert(message: Message, state: NodeState, store: ObjectStore) -> None:
+        if message.has_error():
+            before()
+        _insert_message(message, state, store)
+
+    return insert
 
 
 _pull_and_store = start_client_internal._pull_and_store_message
