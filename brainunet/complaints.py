@@ -27,11 +27,11 @@ WORDS: Final[Mapping[str, str]] = MappingProxyType(
         "float_type": "must be a number",
         "float_parsing": "must be a number",
         "finite_number": "must be a number, neither infinite nor NaN",
-        "greater_than": "must be more than {gt:g}",
-        "greater_than_equal": "must be at least {ge:g}",
-        "less_than": "must be less than {lt:g}",
-        "less_than_equal": "must be at most {le:g}",
-        "multiple_of": "must be a multiple of {multiple_of:g}",
+        "greater_than": "must be more than {gt}",
+        "greater_than_equal": "must be at least {ge}",
+        "less_than": "must be less than {lt}",
+        "less_than_equal": "must be at most {le}",
+        "multiple_of": "must be a multiple of {multiple_of}",
         "string_type": "must be a text",
         "string_unicode": "must be a text of UTF-8",
         "string_too_short": "must have at least {min_length} characters",
@@ -65,7 +65,8 @@ def in_words(detail: ErrorDetails) -> str:
     """
     if detail["type"] in _OURS:
         return _short(detail["msg"].partition(", ")[2], MOST_SAID)
-    return WORDS.get(detail["type"], _OTHER).format_map(detail.get("ctx", {}))
+    bounds = {name: f"{value:g}" if isinstance(value, float) else value for name, value in detail.get("ctx", {}).items()}
+    return WORDS.get(detail["type"], _OTHER).format_map(bounds)
 
 
 def shown(value: Any) -> str:

@@ -11,28 +11,22 @@ from typing import Any
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from brainunet.config import ModelConfig, PreprocessConfig, Settings, StrategyConfig, TrainConfig, ValidationConfig, sha256_of
+from brainunet.config import Settings
 from brainunet.errors import ConfigError
 from brainunet.files import writing_aside
 from brainunet.modelfile import ModelCard
 from brainunet_server.admission import AdmissionConfig
+from brainunet_server.any_run import AnyRun, plan, run_row
 from brainunet_server.federation import FederationConfig, Folder, ServeOptions
 from brainunet_server.rounds import Plan
 from brainunet_server.store.reader import StoreReader
 from brainunet_server.store.rows import Run
 
 
-class RunSettings(Settings):
+class RunSettings(AnyRun):
     """What makes a run the run it is; what concerns this server alone (address, patience, database) may change."""
 
-    model: ModelConfig
-    preprocess: PreprocessConfig
-    train: TrainConfig
-    validation: ValidationConfig
-    strategy: StrategyConfig
     admission: AdmissionConfig
-    rounds: int
-    seed: int
 
 
 class Said(Settings):
@@ -118,38 +112,18 @@ def is_complete(database: str | Path, run: RunFile) -> bool:
         return any(known.id == run.id and known.status == "completed" for known in store.runs())
 
 
-def run_row(run: RunFile) -> Run:
+def row_of(run: RunFile) -> Run:
     """The run as the store knows it."""
-    settings = run.settings
-    return Run(
-        id=run.id,
-        kind="federation",
-        strategy=settings.strategy.name,
-        preset=settings.model.preset,
-        norm=settings.model.norm,
-        rounds=settings.rounds,
-        seed=settings.seed,
-        config=settings.model_dump_json(),
-        config_sha256=sha256_of(settings),
-        started_at=run.began_at,
-    )
+    return run_row(run.id, "federation", run.settings, run.began_at)
 
 
 def plan_of(run: RunFile, config: FederationConfig) -> Plan:
-    settings = run.settings
-    return Plan(
-        run=run.id,
-        rounds=settings.rounds,
-        min_sites=config.rounds.min_sites,
-        seed=settings.seed,
-        model=settings.model,
-        preprocess=settings.preprocess,
-        train=settings.train,
-        validation=settings.validation,
+    return plan(
+        run.id,
+        run.settings,
+        config.rounds.min_sites,
         deadline_s=config.rounds.deadline_s,
-        max_site_share=settings.strategy.max_site_share,
-        local=settings.strategy.local,
-        admission=settings.admission,
+        admission=run.settings.admission,
         durable=True,
     )
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from brainunet.config import sha256_of
 from brainunet.data.cache import CaseCache
 from brainunet.data.cases import find_cases
 from brainunet.data.usable import Progress, usable_cases
@@ -21,13 +20,13 @@ from brainunet.weights import Weights
 from brainunet_client.flower.app import client_app
 from brainunet_client.site import Site
 from brainunet_client.tasks import do
+from brainunet_server.any_run import plan, run_row
 from brainunet_server.conduct import conduct
 from brainunet_server.flower.app import server_app
 from brainunet_server.flower.strategies import strategy_from
 from brainunet_server.keeping import Keeping
-from brainunet_server.rounds import LastingFaults, Plan, RoundResult
+from brainunet_server.rounds import LastingFaults, RoundResult
 from brainunet_server.store.opening import without_password
-from brainunet_server.store.rows import Run
 from brainunet_sim.local_grid import SITE, run_locally
 from brainunet_sim.partition import partition_named
 from brainunet_sim.prepare import deal_sites, make_phantoms
@@ -87,31 +86,13 @@ def federate(
     """One run over ``sites``. A site alone is the same thing over one site: its mean is its own model."""
     config = request.config
     alone = run_id != request.run_id
-    run = Run(
-        id=run_id,
-        kind="local" if alone else "simulation",
+    run = run_row(
+        run_id,
+        "local" if alone else "simulation",
+        config,
+        datetime.now(UTC),
         parent_id=request.run_id if alone else None,
         site=sites[0].name if alone else None,
-        strategy=config.strategy.name,
-        preset=config.model.preset,
-        norm=config.model.norm,
-        rounds=config.rounds,
-        seed=config.seed,
-        config=config.model_dump_json(),
-        config_sha256=sha256_of(config),
-        started_at=datetime.now(UTC),
-    )
-    plan = Plan(
-        run=run_id,
-        rounds=config.rounds,
-        min_sites=len(sites),
-        seed=config.seed,
-        model=config.model,
-        preprocess=config.preprocess,
-        train=config.train,
-        validation=config.validation,
-        max_site_share=config.strategy.max_site_share,
-        local=config.strategy.local,
     )
     before = start[1]
     how = "trained on one virtual site" if alone else f"federated over {len(sites)} virtual sites"
@@ -138,7 +119,7 @@ def federate(
     server = server_app(
         lambda exchange: conduct(
             run,
-            plan,
+            plan(run_id, config, min_sites=len(sites)),
             lambda: start,
             card,
             keeping,

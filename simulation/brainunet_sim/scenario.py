@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from brainunet.config import ModelConfig, PreprocessConfig, Settings, StrategyConfig, TrainConfig, ValidationConfig
+from brainunet_server.any_run import AnyRun
 
 Side = Annotated[int, Field(ge=32, le=256)]
 
@@ -27,7 +28,7 @@ class PartitionConfig(Settings):
     alpha: Annotated[float, Field(gt=0, le=1000)] = 0.5
 
 
-class SimulationConfig(Settings):
+class SimulationConfig(AnyRun):
     """The settings of ``brainunet-simulate``; ``model`` and ``preprocess`` follow the card of the model it starts from."""
 
     sites: Annotated[int, Field(ge=1, le=1000)] | None = None

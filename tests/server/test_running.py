@@ -14,7 +14,7 @@ from brainunet.errors import ConfigError
 from brainunet.modelfile import ModelCard
 from brainunet_server.admission import AdmissionConfig
 from brainunet_server.federation import FederationConfig, Folder, RoundsConfig, ServeOptions
-from brainunet_server.running import RunFile, Said, plan_of, remembered, run_row, settings_of_run, take_up_run
+from brainunet_server.running import RunFile, Said, plan_of, remembered, row_of, settings_of_run, take_up_run
 
 CARD = ModelCard(
     title="start",
@@ -217,7 +217,7 @@ def test_a_damaged_file_of_the_run_is_never_taken_for_no_run(folder: Folder, har
 def test_the_store_knows_the_run_with_its_settings(folder: Folder) -> None:
     run = take_up(folder, changed(strategy=StrategyConfig(name="fedadam")))
 
-    row = run_row(run)
+    row = row_of(run)
 
     assert (row.id, row.kind, row.strategy, row.preset, row.norm) == (
         run.id,
