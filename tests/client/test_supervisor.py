@@ -126,7 +126,7 @@ def test_what_is_said_is_one_line_with_the_time(capsys: pytest.CaptureFixture[st
 
     line = capsys.readouterr().out
     assert line.endswith(" connected again\n")
-    assert len(line) == len("2026-03-01 12:00:00 connected again\n")
+    assert len(line) == len("2026-03-01 12:00:00+00:00 connected again\n")
 
 
 # --- with processes ---------------------------------------------------------------------------------------------------------

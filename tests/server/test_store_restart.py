@@ -107,6 +107,7 @@ CALLS: dict[str, Callable[[StoreWriter], object]] = {
     "record_exchange": lambda writer: writer.record_exchange(RUN.id, 1, [ABSENT], [SCORE]),
     "mark_late": lambda writer: writer.mark_late(RUN.id, 2, "lagos", 7, "late"),
     "record_model": lambda writer: writer.record_model(MODEL),
+    "mark_removed": lambda writer: writer.mark_removed(RUN.id, [0], RUN.started_at),
     "record_sites": lambda writer: writer.record_sites([LAGOS]),
     "rewind": lambda writer: writer.rewind(RUN.id, 9),
     "finish_run": lambda writer: writer.finish_run(RUN.id, "completed"),
