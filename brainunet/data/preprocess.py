@@ -55,22 +55,9 @@ def prepare(case: Case, modalities: Sequence[Modality], config: PreprocessConfig
     volumes = [read_volume(path) for path in paths]
     first = volumes[0]
     for path, volume in zip(paths, volumes, strict=True):
-        if not same_grid(first, volume):
-            raise GeometryMismatch(
-                path,
-                found=describe_grid(volume),
-                expected=f"the grid of {paths[0].name}: {describe_grid(first)}",
-                remedy="resample the files of a case to one grid",
-            )
+        require_grid(path, volume, paths[0], first)
     label = None if case.label is None else read_label(case.label, volumes.pop(), case.convention)
-    mask = np.logical_or.reduce([volume.array != 0 for volume in volumes])
-    if not mask.any():
-        raise DataError(
-            case.case_id,
-            found="every voxel of every modality is 0",
-            expected="a brain",
-            remedy="export the volumes again, or leave the case out",
-        )
+    mask = brain_of(case.case_id, volumes)
     # a label outside the brain must stay in the crop, or its voxels would be missing from every score
     box = bounding_box(mask if label is None else mask | (label > 0), config.crop_margin_voxels)
     crop = tuple(slice(start, stop) for start, stop in box)
@@ -87,6 +74,38 @@ def prepare(case: Case, modalities: Sequence[Modality], config: PreprocessConfig
         shape=(first.array.shape[0], first.array.shape[1], first.array.shape[2]),
         spacing_mm=first.spacing_mm,
     )
+
+
+def require_grid(path: Path, volume: Volume, first_path: Path, first: Volume) -> None:
+    """Whether a file of a case lies on the grid of its first one.
+
+    Raises:
+        GeometryMismatch: another shape, or voxels elsewhere.
+    """
+    if not same_grid(first, volume):
+        raise GeometryMismatch(
+            path,
+            found=describe_grid(volume),
+            expected=f"the grid of {first_path.name}: {describe_grid(first)}",
+            remedy="resample the files of a case to one grid",
+        )
+
+
+def brain_of(case_id: str, volumes: Sequence[Volume]) -> npt.NDArray[np.bool_]:
+    """Where any of the volumes, all on one grid, is not 0: intensities below 0 are brain too.
+
+    Raises:
+        DataError: nowhere.
+    """
+    mask = np.logical_or.reduce([volume.array != 0 for volume in volumes])
+    if not mask.any():
+        raise DataError(
+            case_id,
+            found="every voxel of every modality is 0",
+            expected="a brain",
+            remedy="export the volumes again, or leave the case out",
+        )
+    return np.asarray(mask)
 
 
 def read_label(
@@ -143,7 +162,21 @@ def normalise(
     Raises:
         DataError: a modality that is constant inside the brain.
     """
-    values = array[brain].astype(np.float32)
+    values, spread = clipped(array[brain], percentiles, path)
+    out = np.zeros(array.shape, np.float16)
+    out[brain] = (values - values.mean(dtype=np.float64)) / spread
+    return out
+
+
+def clipped(
+    intensities: npt.NDArray[np.generic], percentiles: tuple[float, float], path: Path
+) -> tuple[npt.NDArray[np.float32], float]:
+    """The brain's intensities (N,) cut to the percentiles, and the standard deviation that is left of them.
+
+    Raises:
+        DataError: none is left: a modality that is constant inside the brain.
+    """
+    values = intensities.astype(np.float32)
     low, high = np.percentile(values, percentiles)
     np.clip(values, low, high, out=values)
     spread = float(values.std(dtype=np.float64))
@@ -154,9 +187,7 @@ def normalise(
             expected="an image",
             remedy="export the volume again, or choose modalities without it",
         )
-    out = np.zeros(array.shape, np.float16)
-    out[brain] = (values - values.mean(dtype=np.float64)) / spread
-    return out
+    return values, spread
 
 
 def files_of(case: Case, modalities: Sequence[Modality]) -> list[Path]:

@@ -10,6 +10,7 @@ import gzip
 import itertools
 import math
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,6 +48,47 @@ def read_volume(path: Path) -> Volume:
     affine = affine @ nib.orientations.inv_ornt_aff(stored, header.get_data_shape())
     x, y, z = np.linalg.norm(affine[:3, :3], axis=0)
     return Volume(np.array(array, order="C"), affine, (float(x), float(y), float(z)))
+
+
+@dataclass(frozen=True)
+class StoredAs:
+    """How a file keeps its volume.
+
+    Attributes:
+        number_type: numpy's name of it, such as "int16"; of the stored numbers, before any scaling.
+        ceiling: the largest intensity that the file could hold, as :func:`read_volume` would give it; None for real numbers.
+        axes: where each axis of the file runs to, such as "LPS".
+        forms_apart_mm: how far qform and sform place one voxel from each other at most; None where only one of them is set.
+    """
+
+    number_type: str
+    ceiling: float | None
+    axes: str
+    forms_apart_mm: float | None
+
+
+def stored_as(path: Path) -> StoredAs:
+    """What the header alone says; reads no voxel.
+
+    Raises:
+        UnreadableVolume: as for :func:`read_volume`, of the header.
+    """
+    header, _ = _read(path, with_voxels=False)
+    affine = _affine(path, header)
+    try:
+        qform, sform = header.get_qform(coded=True)[0], header.get_sform(coded=True)[0]
+    except (nib.spatialimages.HeaderDataError, ValueError):  # the form that is used was sound
+        qform = sform = None
+    apart = None if qform is None or sform is None else _apart_mm(header.get_data_shape(), qform, sform)
+    return StoredAs(header.get_data_dtype().name, _ceiling(header), "".join(nib.orientations.aff2axcodes(affine)), apart)
+
+
+def _ceiling(header: Any) -> float | None:
+    dtype = header.get_data_dtype()
+    if dtype.kind not in "iu":
+        return None
+    ends = np.array([np.iinfo(dtype).min, np.iinfo(dtype).max], dtype)
+    return float(_scaled(ends, *header.get_slope_inter()).max())
 
 
 def to_layout_of(path: Path, canonical: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -92,10 +134,14 @@ def same_grid(a: Volume, b: Volume) -> bool:
     """Whether two volumes have one shape and place every voxel within a hundredth of a millimetre of each other."""
     if a.array.shape != b.array.shape:
         return False
+    return _apart_mm(a.array.shape, a.affine, b.affine) <= GRID_TOLERANCE_MM
+
+
+def _apart_mm(shape: tuple[int, ...], a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
+    """How far two affines place a voxel from each other at most."""
     # the distance is a convex function of the voxel, so it is largest at one of the eight corners
-    corners = np.array([(*corner, 1) for corner in itertools.product(*((0, side - 1) for side in a.array.shape))])
-    apart = np.linalg.norm(corners @ (a.affine - b.affine)[:3].T, axis=1)
-    return bool(apart.max() <= GRID_TOLERANCE_MM)
+    corners = np.array([(*corner, 1) for corner in itertools.product(*((0, side - 1) for side in shape))])
+    return float(np.linalg.norm(corners @ (a - b)[:3].T, axis=1).max())
 
 
 def describe_grid(volume: Volume) -> str:
@@ -190,12 +236,10 @@ def _require_numbers(path: Path, header: Any) -> None:
 
 
 def _voxels(path: Path, header: Any, data: memoryview) -> npt.NDArray[Any]:
-    dtype, (slope, intercept) = header.get_data_dtype(), header.get_slope_inter()
+    dtype = header.get_data_dtype()
     # unscaled integers stay as they are: exact, and an eighth of float64's memory
     array = np.frombuffer(data, dtype).reshape(header.get_data_shape(), order="F").astype(dtype.newbyteorder("="), copy=False)
-    if (slope, intercept) not in ((None, None), (1.0, 0.0)):
-        with np.errstate(over="ignore", invalid="ignore"):
-            array = (array * np.float64(slope) + np.float64(intercept)).astype(np.float32)
+    array = _scaled(array, *header.get_slope_inter())
     if array.dtype.kind == "f" and (bad := int(array.size - (np.abs(array) <= MAX_INTENSITY).sum())):
         raise UnreadableVolume(
             path,
@@ -204,6 +248,13 @@ def _voxels(path: Path, header: Any, data: memoryview) -> npt.NDArray[Any]:
             remedy=_EXPORT_AGAIN,
         )
     return array
+
+
+def _scaled(array: npt.NDArray[Any], slope: float | None, intercept: float | None) -> npt.NDArray[Any]:
+    if (slope, intercept) in ((None, None), (1.0, 0.0)):
+        return array
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (array * np.float64(slope or 0.0) + np.float64(intercept or 0.0)).astype(np.float32)
 
 
 def _affine(path: Path, header: Any) -> npt.NDArray[np.float64]:
