@@ -10,6 +10,7 @@ from brainunet import __version__
 from brainunet.commands import model
 from brainunet.commands.crossval import crossval
 from brainunet.commands.evaluate import evaluate
+from brainunet.commands.check import check
 from brainunet.commands.phantom import phantom
 from brainunet.commands.train import train
 from brainunet.terminal import main_of
@@ -20,6 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(check)
 app.command()(phantom)
 app.command()(train)
 app.command()(crossval)

@@ -39,10 +39,10 @@ def main_of(app: typer.Typer) -> Callable[[], None]:
     return main
 
 
-def progress_bar() -> Progress:
-    """A progress bar on stderr; none where stderr is not a terminal."""
+def progress_bar(*, hidden: bool = False) -> Progress:
+    """A progress bar on stderr; none where stderr is not a terminal, or where none is wanted."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
+    return Progress(*columns, console=Console(stderr=True), disable=hidden or not sys.stderr.isatty())
 
 
 def _say(text: str) -> None:

@@ -61,6 +61,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "simulation/brainunet_sim",
     ),
     "grpc": _REGISTRIES,
+    "jinja2": ("brainunet/pictures",),
     "matplotlib": ("brainunet/pictures", "simulation/brainunet_sim"),
     "nibabel": ("brainunet/data/volumes.py",),
     "opacus": ("brainunet/training/private.py",),
@@ -72,7 +73,7 @@ HOMES: dict[str, tuple[str, ...]] = {
 }
 
 # Module -> the libraries that importing it must not load: `--help` is instant, and the coordinator has no torch.
-_HEAVY = ("torch", "torchio", "flwr", "sqlalchemy", "streamlit", "matplotlib")
+_HEAVY = ("torch", "torchio", "flwr", "sqlalchemy", "streamlit", "matplotlib", "jinja2")
 LIGHT: dict[str, tuple[str, ...]] = {
     "brainunet.cli": _HEAVY,
     "brainunet_client.cli": (*_HEAVY, "cryptography", "httpx"),

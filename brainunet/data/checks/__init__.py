@@ -1,8 +1,8 @@
 """The doctor for a site's data: what is wrong with its cases, said before a training stumbles over it or learns from it.
 
 A check is a function on plain data, one line in a table. ``CHECKS`` look at one case each, ``ACROSS`` at all of them together.
-What training refuses (``preprocess.prepare``) is an error here too, in the same words, because both ask the same functions. Heads
-with their skull are errors as well (docs/adr/0017).
+What training refuses (``preprocess.prepare``) is an error here too, in the same words, because both ask the same functions.
+Heads with their skull are errors as well (docs/adr/0017).
 """
 
 from __future__ import annotations
@@ -22,7 +22,19 @@ from brainunet.data.checks.intensities import not_clipped, not_constant, not_cop
 from brainunet.data.checks.segmentations import labels_inside, labels_known, labels_present, segmented
 from brainunet.data.preprocess import PreparedCase
 
-__all__ = ["ACROSS", "CHECKS", "CaseReport", "Facts", "Finding", "Severity", "examine", "examine_prepared", "read_facts"]
+__all__ = [
+    "ACROSS",
+    "CHECKS",
+    "SEARCH",
+    "CaseReport",
+    "Facts",
+    "Finding",
+    "Severity",
+    "examine",
+    "examine_across",
+    "examine_prepared",
+    "read_facts",
+]
 
 Check: TypeAlias = Callable[[Facts], Sequence[Finding]]
 AcrossCheck: TypeAlias = Callable[[Sequence[CaseReport]], Mapping[str, Sequence[Finding]]]
@@ -51,22 +63,24 @@ CHECKS: Final[Mapping[str, Check]] = MappingProxyType(
         "thick slices": thin_slices,
     }
 )
+# What the search for cases finds is no function of a case: these words stand for it where checks are listed.
+SEARCH: Final[Mapping[str, str]] = MappingProxyType(
+    {"files": "Modalities without a file, two files for one, and names that don't tell their convention."}
+)
 ACROSS: Final[Mapping[str, AcrossCheck]] = MappingProxyType({"duplicates": not_duplicated, "same patient": one_visit})
 
 
 def examine(facts: Facts) -> CaseReport:
     """Every check of a case, the worst finding first."""
     found = [replace(finding, check=name) for name, check in CHECKS.items() for finding in check(facts)]
-    return CaseReport(facts.case.case_id, worst_first(found), facts.digests)
+    return CaseReport(facts.case.case_id, worst_first(found), dict(facts.digests))
 
 
 def examine_across(reports: Sequence[CaseReport]) -> list[CaseReport]:
     """The reports, in their order, with what only all of them together show."""
     added = {name: check(reports) for name, check in ACROSS.items()}
     return [
-        report.plus(
-            replace(finding, check=name) for name, found in added.items() for finding in found.get(report.case_id, ())
-        )
+        report.plus(replace(finding, check=name) for name, found in added.items() for finding in found.get(report.case_id, ()))
         for report in reports
     ]
 

@@ -41,7 +41,9 @@ def one_visit(reports: Sequence[CaseReport]) -> Mapping[str, Sequence[Finding]]:
     for report in reports:
         visits[patient_of(report.case_id)].append(report.case_id)
     return {
-        case: [note(f"the same patient as {', '.join(other for other in cases if other != case)}: kept on one side of the split")]
+        case: [
+            note(f"the same patient as {', '.join(other for other in cases if other != case)}: kept on one side of the split")
+        ]
         for cases in visits.values()
         if len(cases) > 1
         for case in cases

@@ -193,9 +193,7 @@ def _coarseness(image: Array, inside: Mask) -> Axes:
         chosen = deep[2:-2]
         if np.count_nonzero(chosen) < FEWEST_VOXELS:
             return None
-        back, here, on, ahead = (
-            along[2 + step : len(along) - 2 + step][chosen].astype(np.float32) for step in (-2, 0, 1, 2)
-        )
+        back, here, on, ahead = (along[2 + step : len(along) - 2 + step][chosen].astype(np.float32) for step in (-2, 0, 1, 2))
         far = float(np.abs(ahead - back).mean(dtype=np.float64))
         return float(np.abs(on - here).mean(dtype=np.float64)) / far if far else None
 

@@ -19,7 +19,7 @@ SIXTY_FOUR_BITS: Final = ("float64", "int64", "uint64")
 def readable(facts: Facts) -> Sequence[Finding]:
     """Files that can't be read: 0 bytes, truncated, no NIfTI, no permission, 4D, complex, NaN or infinite, or not there.
 
-    Error, because training refuses them. What makes a volume unreadable is decided where volumes are read (``data/volumes.py``).
+    Error, because training refuses them. What is unreadable is decided where volumes are read (``data/volumes.py``).
     """
     return [refusal(error) for error in facts.refused.unreadable]
 
@@ -42,8 +42,8 @@ def spacing(facts: Facts) -> Sequence[Finding]:
     """Voxels that are not 1 mm cubes.
 
     Networks learn from BraTS's grid of 1 mm and take voxels as they come: on another grid every structure has another size.
-    Warning beyond 0.2 mm: training scales patches by up to 0.15 either way, so 0.2 is outside of all it has seen. Where an axis is
-    more than 1.5 times another the slices are called thick.
+    Warning beyond 0.2 mm: training scales patches by up to 0.15 either way, so 0.2 is outside of all it has seen. Where an axis
+    is more than 1.5 times another the slices are called thick.
     """
     if not facts.images or max(abs(side - 1) for side in facts.spacing_mm) <= LARGEST_STEP_MM:
         return []

@@ -45,7 +45,7 @@ def examine_cases(
     Raises:
         BrainUNetError: a process was killed, mostly for want of memory.
     """
-    entries = sorted([*found.cases, *found.problems], key=lambda entry: entry.case_id)
+    entries: list[Case | Problem] = sorted([*found.cases, *found.problems], key=lambda entry: entry.case_id)
     if workers < 2 or len(found.cases) < FEWEST_FOR_WORKERS:
         for entry in entries:
             yield examine_one(entry, modalities, draw) if isinstance(entry, Case) else _of_problem(entry)
@@ -56,7 +56,9 @@ def examine_cases(
         ahead: deque[Future[Examined] | Examined] = deque()
         try:
             for entry in entries:
-                ahead.append(pool.submit(examine_one, entry, modalities, draw) if isinstance(entry, Case) else _of_problem(entry))
+                ahead.append(
+                    pool.submit(examine_one, entry, modalities, draw) if isinstance(entry, Case) else _of_problem(entry)
+                )
                 if len(ahead) > 2 * workers:  # results wait here, so no more of them than keep the workers busy
                     yield _result(ahead.popleft())
             while ahead:

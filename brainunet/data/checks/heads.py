@@ -31,8 +31,8 @@ def stripped(facts: Facts) -> Sequence[Finding]:
     """A head instead of a brain, in any modality; one sign is enough.
 
     1. The background is not 0: at least three of the volume's six faces are half full of intensities. A brain touches the
-       lower face with 2 % of it at most (ten real cases); noise, or a background of -1, fills all six. A slab of a few slices can
-       fill two.
+       lower face with 2 % of it at most (ten real cases); noise, or a background of -1, fills all six. A slab of a few slices
+       can fill two.
     2. What is not 0 is over 2300 ml. A brain with its fluid has 1250 to 1730 ml in the ten real cases, and rarely 2000; a whole
        head has 3500 and more.
     3. A dark shell between two bright ones, as bone lies between scalp and brain: from the surface inwards, in the upper half,
@@ -54,9 +54,7 @@ def stripped(facts: Facts) -> Sequence[Finding]:
     return found
 
 
-def sign_of_a_head(
-    mask: Mask, box: Box, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]
-) -> str | None:
+def sign_of_a_head(mask: Mask, box: Box, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> str | None:
     """The first two signs, from the mask of what is not 0 alone; None where there is neither.
 
     Args:

@@ -46,7 +46,7 @@ def not_clipped(facts: Facts) -> Sequence[Finding]:
     Warning: what was brighter looks alike, and bright is where contrast agent is. The first sign needs a single voxel; one
     alone may also come of an export that stretches every image to the range of the type, which does no harm. The second
     begins at 0.1 % of the brain: in all 40 images of the ten real cases the highest intensity is that of one voxel in a
-    million. Preparing cuts the brightest 0.5 % anyway, so below that share training sees no difference, and the finding says so.
+    million. Preparing cuts the brightest 0.5 % anyway, so below that share training sees no difference: the finding says so.
     """
     alike: dict[str, list[str]] = {}
     harmless = (100 - PreprocessConfig().clip_percentiles[1]) / 100
@@ -71,8 +71,8 @@ def not_clipped(facts: Facts) -> Sequence[Finding]:
 def not_negative(facts: Facts) -> Sequence[Finding]:
     """Intensities below 0 inside the brain.
 
-    Note: they are legal. Some exports subtract an offset, and one BraTS-Africa case reaches -290. A tool that takes "above 0" for
-    the brain loses them; ours takes "not 0".
+    Note: they are legal. Some exports subtract an offset, and one BraTS-Africa case reaches -290. A tool that takes "above 0"
+    for the brain loses them; ours takes "not 0".
     """
     below = {m: int(np.count_nonzero(image < 0)) for m, image in facts.images.items() if image.dtype.kind != "u"}
     which = [modality for modality, count in below.items() if count]

@@ -25,8 +25,8 @@ def labels_known(facts: Facts) -> Sequence[Finding]:
 def labels_inside(facts: Facts) -> Sequence[Finding]:
     """Labels where every image is 0.
 
-    None of the ten real cases has one. A few voxels come of masks drawn before stripping: note. From 1 % of the tumour on it is a
-    warning: the segmentation may be shifted, mirrored, or another patient's.
+    None of the ten real cases has one. A few voxels come of masks drawn before stripping: note. From 1 % of the tumour on it
+    is a warning: the segmentation may be shifted, mirrored, or another patient's.
     """
     if facts.label is None or not facts.images:
         return []
