@@ -157,7 +157,7 @@ def _show(reports: Sequence[CaseReport], *, only_bad: bool) -> None:
     for row in tally(reports):
         if row.counts:
             numbers = (str(row.counts[severity] or "") for severity in Severity)
-            table.add_row(row.name, *numbers, Text(_printable(row.remedy)))
+            table.add_row(row.name, *numbers, Text(_printable(row.remedy[:1].upper() + row.remedy[1:])))
     if table.rows:
         console.print()
         console.print(table)

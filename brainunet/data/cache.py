@@ -26,7 +26,7 @@ from brainunet.files import flush
 from brainunet.labels import Modality
 from brainunet.records import Case
 
-FORMAT = "1"
+FORMAT = "2"  # of a copy, and of what may become one: 2 has no heads
 
 log = logging.getLogger(__name__)
 

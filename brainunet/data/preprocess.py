@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from brainunet.config import PreprocessConfig
+from brainunet.data.skull import require_stripped
 from brainunet.data.volumes import describe_grid, read_volume, same_grid
 from brainunet.errors import DataError, GeometryMismatch, MissingModality, UnknownLabel
 from brainunet.labels import STORED_LABELS, Convention, Label, Modality
@@ -48,8 +49,8 @@ def prepare(case: Case, modalities: Sequence[Modality], config: PreprocessConfig
     """Read and normalise one case; the channels follow ``modalities``.
 
     Raises:
-        DataError: a missing modality, an unreadable file, grids that differ, an empty or constant modality, a label outside
-            the convention, a segmentation of one label everywhere.
+        DataError: a missing modality, an unreadable file, grids that differ, an empty or constant modality, a head with its
+            skull, a label outside the convention, a segmentation of one label everywhere.
     """
     paths = files_of(case, modalities)
     volumes = [read_volume(path) for path in paths]
@@ -57,7 +58,10 @@ def prepare(case: Case, modalities: Sequence[Modality], config: PreprocessConfig
     for path, volume in zip(paths, volumes, strict=True):
         require_grid(path, volume, paths[0], first)
     label = None if case.label is None else read_label(case.label, volumes.pop(), case.convention)
-    mask = brain_of(case.case_id, volumes)
+    masks = [volume.array != 0 for volume in volumes]
+    mask = brain_of(case.case_id, masks)
+    for path, own in zip(paths, masks, strict=False):  # the last path is that of the segmentation
+        require_stripped(path, own, first.spacing_mm)
     # a label outside the brain must stay in the crop, or its voxels would be missing from every score
     box = bounding_box(mask if label is None else mask | (label > 0), config.crop_margin_voxels)
     crop = tuple(slice(start, stop) for start, stop in box)
@@ -91,13 +95,13 @@ def require_grid(path: Path, volume: Volume, first_path: Path, first: Volume) ->
         )
 
 
-def brain_of(case_id: str, volumes: Sequence[Volume]) -> npt.NDArray[np.bool_]:
-    """Where any of the volumes, all on one grid, is not 0: intensities below 0 are brain too.
+def brain_of(case_id: str, masks: Sequence[npt.NDArray[np.bool_]]) -> npt.NDArray[np.bool_]:
+    """Where any of the images is not 0, from where each is not (X, Y, Z): intensities below 0 are brain too.
 
     Raises:
         DataError: nowhere.
     """
-    mask = np.logical_or.reduce([volume.array != 0 for volume in volumes])
+    mask = np.logical_or.reduce(masks)
     if not mask.any():
         raise DataError(
             case_id,

@@ -1,8 +1,8 @@
 """The doctor for a site's data: what is wrong with its cases, said before a training stumbles over it or learns from it.
 
 A check is a function on plain data, one line in a table. ``CHECKS`` look at one case each, ``ACROSS`` at all of them together.
-What training refuses (``preprocess.prepare``) is an error here too, in the same words, because both ask the same functions.
-Heads with their skull are errors as well (docs/adr/0017).
+What training refuses (``preprocess.prepare``) is an error here too, in the same words, because both ask the same functions
+(docs/adr/0017).
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from brainunet.data.checks.across import not_duplicated, one_visit
 from brainunet.data.checks.coverage import complete, registered, sharp, thin_slices
 from brainunet.data.checks.facts import Facts, read_facts
 from brainunet.data.checks.files import not_empty, number_type, oblique, orientation, readable, same_grid, spacing
-from brainunet.data.checks.findings import CaseReport, Finding, Severity, error, worst_first
-from brainunet.data.checks.heads import REMEDY, sign_of_a_head, stripped
+from brainunet.data.checks.findings import CaseReport, Finding, Severity, worst_first
+from brainunet.data.checks.heads import stripped
 from brainunet.data.checks.intensities import not_clipped, not_constant, not_copied, not_negative
 from brainunet.data.checks.segmentations import labels_inside, labels_known, labels_present, segmented
-from brainunet.data.preprocess import PreparedCase
 
 __all__ = [
     "ACROSS",
@@ -32,7 +31,6 @@ __all__ = [
     "Severity",
     "examine",
     "examine_across",
-    "examine_prepared",
     "read_facts",
 ]
 
@@ -83,10 +81,3 @@ def examine_across(reports: Sequence[CaseReport]) -> list[CaseReport]:
         report.plus(replace(finding, check=name) for name, found in added.items() for finding in found.get(report.case_id, ()))
         for report in reports
     ]
-
-
-def examine_prepared(prepared: PreparedCase) -> list[Finding]:
-    """What can be told of a prepared case without its files, in milliseconds: whether it is a head."""
-    mask = (prepared.image != 0).any(axis=0)
-    sign = sign_of_a_head(mask, prepared.box, prepared.shape, prepared.spacing_mm)
-    return [replace(error(f"not skull-stripped: {sign}", REMEDY), check="skull")] if sign else []

@@ -20,7 +20,7 @@ FACES: Final = (("left", "right"), ("back", "front"), ("bottom", "top"))
 
 
 def registered(facts: Facts) -> Sequence[Finding]:
-    """Modalities whose brains do not lie on each other: Dice of a modality's mask and that of all, distance of centres.
+    """Modalities whose brains do not lie on each other: Dice and distance of centres, of a modality and most of the others.
 
     Warning below Dice 0.95 or above 5 mm: the ten real cases have 0.999 and 0.1 mm, and 5 mm are half the diameter of a small
     core. A network takes the modalities of a voxel to be of one place.
@@ -29,10 +29,9 @@ def registered(facts: Facts) -> Sequence[Finding]:
     """
     found = []
     for modality, mask in facts.masks.items():
-        others = [other for m, other in facts.masks.items() if m is not modality]
-        if not others or not mask.any() or not any(other.any() for other in others):
+        rest = facts.others[modality]
+        if not mask.any() or not rest.any():
             continue
-        rest: Mask = np.logical_or.reduce(others)
         dice = 2 * np.count_nonzero(mask & rest) / (np.count_nonzero(mask) + np.count_nonzero(rest))
         apart_mm = float(np.linalg.norm((_centre(mask) - _centre(rest)) * facts.spacing_mm))
         if dice < LEAST_DICE or apart_mm > FARTHEST_MM:
@@ -51,13 +50,14 @@ def complete(facts: Facts) -> Sequence[Finding]:
     Warning: a tumour may go on where the image does not.
     """
     found = []
-    brain = max(int(np.count_nonzero(facts.brain)), 1)
     for modality, mask in facts.masks.items():
-        missing = np.count_nonzero(facts.brain & (~mask | facts.flat[modality])) / brain
+        expected = max(int(np.count_nonzero(facts.others[modality])), 1)
+        # by volume: an image that is whole and elsewhere is not registered, which is another check
+        missing = 1 - (int(np.count_nonzero(mask)) - int(np.count_nonzero(facts.flat[modality]))) / expected
         if missing > MOST_MISSING and mask.any():
-            said = f"{modality}: cut off, it is 0 or constant in {missing:.0%} of the brain"
+            said = f"{modality}: cut off, 0 or constant in {missing:.0%} of the brain"
             found.append(warning(said, "look at the case; leave it out if the tumour is near, or choose modalities without it"))
-    if facts.images and (cut := _on_faces(facts)):
+    if facts.images and not facts.refused.skull and (cut := _on_faces(facts)):
         said = "the brain runs into the volume's " + ", ".join(f"{name} ({mm2:.0f} mm2)" for name, mm2 in cut.items())
         found.append(warning(said, "look at whether the tumour is cut off with it; if it can be, export the whole head"))
     return found

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from brainunet.data.preprocess import Box, bounding_box, brain_of, files_of, read_label, require_grid
+from brainunet.data.skull import sign_of_a_head
 from brainunet.data.volumes import StoredAs, read_volume, stored_as
 from brainunet.errors import DataError
 from brainunet.labels import Modality
@@ -38,13 +39,14 @@ class Refused:
     off_grid: tuple[DataError, ...] = ()
     label: tuple[DataError, ...] = ()
     empty: tuple[DataError, ...] = ()
+    skull: tuple[tuple[Path, str], ...] = ()  # the file and the sign of a head
 
 
 @dataclass(frozen=True, eq=False)
 class Facts:
     """A case as the checks see it, cropped to the box of everything that is not 0.
 
-    Where files can't be read, lie on different grids or hold nothing, ``images`` is empty, and the checks that look at images
+    Where images can't be read, lie on different grids or hold nothing, ``images`` is empty, and the checks that look at images
     find nothing: the refusal is the finding.
 
     Attributes:
@@ -78,8 +80,20 @@ class Facts:
 
     @cached_property
     def flat(self) -> Mapping[Modality, Mask]:
-        """Where each image has the same value as its next neighbour on all three axes: inside a brain noise forbids that."""
-        return MappingProxyType({modality: _flat(image) & self.brain for modality, image in self.images.items()})
+        """Where each image has the value of its next neighbour on all three axes: inside a brain noise forbids that.
+
+        Its highest value is left out: where that is common, the image is clipped and not cut off.
+        """
+        return MappingProxyType({m: _flat(image) & self.masks[m] & (image != image.max()) for m, image in self.images.items()})
+
+    @cached_property
+    def others(self) -> Mapping[Modality, Mask]:
+        """Where more than half of a modality's companions show brain, and it should too; for one alone, its own mask."""
+        shown = sum((mask.astype(np.uint8) for mask in self.masks.values()), np.zeros(self.brain.shape, np.uint8))
+        companions = len(self.masks) - 1
+        if not companions:
+            return self.masks
+        return MappingProxyType({m: 2 * (shown - mask) > companions for m, mask in self.masks.items()})
 
     @cached_property
     def coarseness(self) -> Mapping[Modality, Axes]:
@@ -114,15 +128,18 @@ def read_facts(case: Case, modalities: Sequence[Modality]) -> Facts:
     if unreadable or any(path.name == error.where for path in paths[: len(modalities)] for error in off_grid):
         return Facts(case, Refused(unreadable, off_grid, bad_label), stored)
     images = [volumes[path] for path in paths[: len(modalities)]]
+    masks = [volume.array != 0 for volume in images]
     try:
-        brain = brain_of(case.case_id, images)
+        brain = brain_of(case.case_id, masks)
     except DataError as error:
         return Facts(case, Refused(unreadable, off_grid, bad_label, (error,)), stored)
+    signs = ((path, sign_of_a_head(mask, images[0].spacing_mm)) for path, mask in zip(paths, masks, strict=False))
+    skull = tuple((path, sign) for path, sign in signs if sign is not None)
     box = bounding_box(brain if label is None else brain | (label > 0), 0)
     crop = tuple(slice(start, stop) for start, stop in box)
     return Facts(
         case=case,
-        refused=Refused(unreadable, off_grid, bad_label),
+        refused=Refused(unreadable, off_grid, bad_label, skull=skull),
         stored=stored,
         # copies, so that the whole volumes are released
         images={m: volume.array[crop].copy() for m, volume in zip(modalities, images, strict=True)},

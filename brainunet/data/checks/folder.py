@@ -75,8 +75,10 @@ def examine_one(case: Case, modalities: Sequence[Modality], draw: Draw | None = 
 
 def _of_problem(problem: Problem) -> Examined:
     """A case without all of its files, or with two for one: the words of the search, told apart from what to do."""
-    said, _, remedy = problem.reason.partition(". ")
-    finding = Finding(Severity.ERROR, said.rstrip("."), remedy.rstrip("."), "files")
+    start = len(problem.case_id)  # in which there may be a full stop
+    said, _, remedy = problem.reason[start:].partition(". ")
+    said = problem.reason[:start] + said.rstrip(".")
+    finding = Finding(Severity.ERROR, said, remedy[:1].lower() + remedy[1:].rstrip("."), "files")
     return Examined(CaseReport(problem.case_id, (finding,)))
 
 

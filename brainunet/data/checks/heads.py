@@ -10,71 +10,38 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from brainunet.data.checks.facts import Array, Facts, Mask
-from brainunet.data.checks.findings import Finding, error
-from brainunet.data.preprocess import Box
+from brainunet.data.checks.findings import Finding, refusal
+from brainunet.data.skull import not_stripped
 
-LARGEST_BRAIN_ML: Final = 2300.0
-FULL_FACE: Final = 0.5
-FULL_FACES: Final = 3
 SHELLS: Final = 32  # from the surface to the deepest point: about 2 mm each in an adult
 OUTER_SHELLS: Final = 14
 DARK: Final = 0.5
 LEAST_DEPTH: Final = 16
 
-REMEDY: Final = (
-    "take the skull off every modality with the same mask (HD-BET or SynthStrip do it) and set what is outside the brain to 0; "
-    "if that was done, only the background is wrong: set it to 0"
-)
-
 
 def stripped(facts: Facts) -> Sequence[Finding]:
-    """A head instead of a brain, in any modality; one sign is enough.
+    """A head instead of a brain, in any modality; one sign of three is enough.
 
-    1. The background is not 0: at least three of the volume's six faces are half full of intensities. A brain touches the
-       lower face with 2 % of it at most (ten real cases); noise, or a background of -1, fills all six. A slab of a few slices
-       can fill two.
-    2. What is not 0 is over 2300 ml. A brain with its fluid has 1250 to 1730 ml in the ten real cases, and rarely 2000; a whole
-       head has 3500 and more.
-    3. A dark shell between two bright ones, as bone lies between scalp and brain: from the surface inwards, in the upper half,
-       the median intensity falls below half of what lies outside of it and rises to more than twice that again. In the 40
-       images of the ten real cases it never falls below 0.90 of both, on our phantoms never below 0.76.
+    The first two look at where an image is not 0 alone, and training refuses them too (``data/skull.py``, with their
+    thresholds): a background that is not 0, and more than 2300 ml. The third is a dark shell between two bright ones, as bone
+    lies between scalp and brain: from the surface inwards, in the upper half, the median intensity falls below half of what
+    lies outside of it and rises to more than twice that again. In the 40 images of the ten real cases it never falls below 0.90
+    of both, on our phantoms never below 0.74.
 
     Error: intensities are normalised over what is not 0, so skull and noise would shift every value the network sees.
 
     Limits: tried on ten stripped real brains and on phantoms with a made-up skull, and on no real head. A little skull or neck
-    that was left on is not seen; a head cut to less than 2300 ml, on a background of 0, only by sign 3.
+    that was left on is not seen; a head cut to less than 2300 ml, on a background of 0, only by its dark shell.
     """
-    found = []
+    signs: dict[str, list[str]] = {}
+    for path, sign in facts.refused.skull:
+        signs.setdefault(sign, []).append(path.name)
+    told = {path for path, _ in facts.refused.skull}
     for modality, mask in facts.masks.items():
-        sign = sign_of_a_head(mask, facts.box, facts.shape, facts.spacing_mm)
-        if sign is None and dark_shell(facts.images[modality], mask):
-            sign = "a bright rim around a dark shell, as of scalp and bone"
-        if sign is not None:
-            found.append(error(f"{modality} is not skull-stripped: {sign}", REMEDY))
-    return found
-
-
-def sign_of_a_head(mask: Mask, box: Box, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> str | None:
-    """The first two signs, from the mask of what is not 0 alone; None where there is neither.
-
-    Args:
-        mask: (X, Y, Z), cropped to ``box``.
-        box: where it lies in a volume of this shape.
-        shape: of that volume.
-        spacing_mm: sides of a voxel.
-    """
-    full = 0
-    for axis in range(3):
-        area = np.prod([side for other, side in enumerate(shape) if other != axis])
-        for at, touches in ((0, box[axis][0] <= 0), (-1, box[axis][1] >= shape[axis])):
-            if touches:
-                full += int(np.count_nonzero(np.moveaxis(mask, axis, 0)[at]) >= FULL_FACE * area)
-    if full >= FULL_FACES:
-        return f"the background is not 0 ({full} of the volume's 6 faces are full of intensities)"
-    volume_ml = np.count_nonzero(mask) * float(np.prod(spacing_mm)) / 1000
-    if volume_ml > LARGEST_BRAIN_ML:
-        return f"{volume_ml:.0f} ml are not 0, where a brain has at most about 2000"
-    return None
+        path = facts.case.images[modality]
+        if path not in told and dark_shell(facts.images[modality], mask):
+            signs.setdefault("a bright rim around a dark shell, as of scalp and bone", []).append(path.name)
+    return [refusal(not_stripped(", ".join(names), sign)) for sign, names in signs.items()]
 
 
 def dark_shell(image: Array, mask: Mask) -> bool:

@@ -80,4 +80,5 @@ def not_negative(facts: Facts) -> Sequence[Finding]:
         return []
     lowest = min(facts.images[modality].min() for modality in which)
     most = max(below.values())
-    return [note(f"{', '.join(which)}: up to {most:,} voxels below 0 (lowest {lowest:g}): legal, and kept as brain")]
+    many = "1 voxel" if most == 1 else f"up to {most:,} voxels"
+    return [note(f"{', '.join(which)}: {many} below 0 (lowest {lowest:g}): legal, and kept as brain")]

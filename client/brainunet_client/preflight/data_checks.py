@@ -117,7 +117,8 @@ def tell(looked: Looked, before: Mapping[str, Side], min_cases: int) -> list[Che
         checks = [Check("data", "PASS", said, exit_code=DATA)]
     if looked.refused:
         reasons = some([_named(problem) for problem in looked.refused], " ")
-        checks.append(Check("refused cases", "WARN", reasons, exit_code=DATA))
+        remedy = "brainunet check DIR looks at more than this, and with --out shows each case"
+        checks.append(Check("refused cases", "WARN", reasons, remedy, DATA))
     if looked.usable and validation < min_cases:
         said = f"{validation} for validation, and figures are withheld below {min_cases}: this site's scores stay unknown"
         checks.append(Check("validation cases", "WARN", said, "add cases, or lower min_cases in site.toml", DATA))
