@@ -10,6 +10,7 @@ import gzip
 import itertools
 import math
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -75,11 +76,12 @@ def stored_as(path: Path) -> StoredAs:
     """
     header, _ = _read(path, with_voxels=False)
     affine = _affine(path, header)
-    try:
+    apart: float | None = None
+    with np.errstate(all="ignore"), suppress(nib.spatialimages.HeaderDataError, ValueError):  # the form that is used was sound
         qform, sform = header.get_qform(coded=True)[0], header.get_sform(coded=True)[0]
-    except (nib.spatialimages.HeaderDataError, ValueError):  # the form that is used was sound
-        qform = sform = None
-    apart = None if qform is None or sform is None else _apart_mm(header.get_data_shape(), qform, sform)
+        if qform is not None and sform is not None:
+            apart = _apart_mm(header.get_data_shape(), qform, sform)
+            apart = apart if math.isfinite(apart) else None
     return StoredAs(header.get_data_dtype().name, _ceiling(header), "".join(nib.orientations.aff2axcodes(affine)), apart)
 
 

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from brainunet.certificates import new_site_key, write_site_key
@@ -22,6 +23,7 @@ from brainunet_client.preflight.contact import machine_clock
 from brainunet_client.preflight.report import guarded
 from tests.support.cases import head, write_case
 from tests.support.health import Federation, health_server, no_proxy, now
+from tests.support.nifti import write_nifti
 from tests.support.rights import open_folder, ordinary_rights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -180,6 +182,19 @@ def test_refused_cases_are_named_with_their_reasons_up_to_five(home: Home, data:
     assert refused.said.count("0 bytes") == 5
     assert refused.said.endswith("and 2 more")
     assert refused.said.startswith(f"{case_id(0)}")
+
+
+def test_a_head_is_refused_with_what_to_do(home: Home, data: Path) -> None:
+    for path in (data / case_id(0)).glob("*-t2w.nii.gz"):
+        image = head(seed=1)
+        write_nifti(path, np.where(image == 0, 3, image).astype(np.int16))
+
+    checks = look(home, data)
+
+    assert "9 usable" in checks["data"].said
+    assert "not skull-stripped: the background is not 0" in checks["refused cases"].said
+    assert "HD-BET" in checks["refused cases"].said
+    assert "brainunet check" in checks["refused cases"].remedy
 
 
 def test_no_usable_case_fails_and_so_does_a_folder_without_cases(home: Home, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from brainunet.data.phantom import make_phantom
-from brainunet.labels import Modality
+from brainunet.labels import Convention, Modality
 from brainunet.records import Case
 from tests.support.cases import AFRICA, only_case
 from tests.support.nifti import write_nifti
@@ -63,7 +63,7 @@ def write_study(study: Study, folder: Path, case_id: str = AFRICA) -> Case:
     for kind, array in arrays.items():
         write_nifti(paths[kind], array, **{"sform": study.affine, **study.headers.get(kind, {})})
     study.damage(paths)
-    return only_case(folder / case_id, need_label=False)
+    return only_case(folder / case_id, need_label=False, convention=Convention.BRATS2023)
 
 
 def add_skull(study: Study, *, noise: float = 0.0) -> None:

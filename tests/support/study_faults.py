@@ -159,7 +159,7 @@ def _copied(extra: int) -> Fault:
 
 def _tight_box(study: Study) -> None:
     """A volume cropped to its brain, which then touches all six faces."""
-    crop = tuple(slice(*np.flatnonzero(study.brain.any(axis=axes))[[0, -1]] + (0, 1)) for axes in ((1, 2), (0, 2), (0, 1)))
+    crop = tuple(slice(*(np.flatnonzero(study.brain.any(axis=axes))[[0, -1]] + (0, 1))) for axes in ((1, 2), (0, 2), (0, 1)))
     _each(study, lambda image: image[crop].copy())
     assert study.label is not None
     study.label = study.label[crop].copy()

@@ -68,7 +68,7 @@ def sharp(facts: Facts) -> Sequence[Finding]:
 
     Coarse is a mean step over one voxel of less than 0.32 of that over four (``Facts.coarseness``; a straight slope has 0.25).
     Within slices 39 of the 40 real images have 0.35 to 0.58, and the blurred t1n that this check was made for has 0.27
-    left-right. The 13 that were blurred by a Gaussian of 1 mm fell to 0.29 - 0.31. Bottom-top most have 0.27 - 0.31, because
+    left-right. Fourteen of them, blurred by a Gaussian of 1 mm, fell to 0.26 - 0.31. Bottom-top most have 0.27 - 0.31, because
     slices are thick: that is told by the check of slices.
 
     Warning where an image is coarse within its slices while another of the case is not, and where it is coarse on all three

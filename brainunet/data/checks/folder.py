@@ -64,7 +64,7 @@ def examine_cases(
             while ahead:
                 yield _result(ahead.popleft())
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def examine_one(case: Case, modalities: Sequence[Modality], draw: Draw | None = None) -> Examined:

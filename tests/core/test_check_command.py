@@ -1,0 +1,304 @@
+"""``brainunet check``: a line for each case, JSON, a report that needs no network; and hostile folders."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import re
+import stat
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from brainunet.cli import main as brainunet
+from brainunet.data.cases import find_cases
+from brainunet.data.checks.folder import examine_cases
+from brainunet.labels import DEFAULT_MODALITIES, Modality
+from brainunet.pictures.qc import MOST_BYTES, qc_picture
+from tests.support.nifti import write_nifti
+from tests.support.rights import open_folder, ordinary_rights
+from tests.support.simulation import run
+from tests.support.studies import sound, write_study
+from tests.support.study_faults import FIRING
+
+GOOD, OTHER = "BraTS-SSA-00002-000", "BraTS-SSA-00003-000"
+
+
+def write(folder: Path, case_id: str = GOOD, *faults: str) -> Path:
+    """A study with these faults; different cases have different images."""
+    study = sound()
+    image = study.images[Modality.T1C]
+    for modality in study.images:
+        study.images[modality][tuple(np.argwhere(image)[9])] += sum(map(ord, case_id)) % 97
+    for fault in faults:
+        FIRING[fault](study)
+    write_study(study, folder, case_id)
+    return folder / case_id
+
+
+def found_in(folder: Path, *arguments: str) -> dict[str, list[str]]:
+    """Case id -> checks that found something in it, by the JSON."""
+    told = json.loads(run(brainunet, "check", folder, "--json", *arguments).out)
+    return {case["case"]: [finding["check"] for finding in case["findings"]] for case in told["cases"]}
+
+
+def test_a_line_for_each_case_counts_by_check_and_a_verdict(tmp_path: Path) -> None:
+    write(tmp_path, GOOD)
+    write(tmp_path, OTHER, "absent labels", "clipped")
+    write(tmp_path, "BraTS-SSA-00004-000", "labels")
+
+    ended = run(brainunet, "check", tmp_path)
+
+    assert (ended.code, ended.err) == (0, "")
+    lines = ended.out.splitlines()
+    assert lines[0] == f"ok       {GOOD}"
+    assert re.fullmatch(rf"warning  {OTHER}  t1c: \d+ voxels have the highest .*; seg: no ET: normal", lines[1])
+    assert lines[2].startswith(
+        "error    BraTS-SSA-00004-000  BraTS-SSA-00004-000-seg.nii.gz: label 4, but expected only 0, 1, 2, 3"
+    )
+    assert re.search(r"^labels +1 +Check --convention", ended.out, re.MULTILINE)
+    assert lines[-1] == "3 cases: 2 usable (1 of them to be looked at), 1 refused."
+
+
+def test_quiet_leaves_out_what_needs_nobody(tmp_path: Path) -> None:
+    write(tmp_path, GOOD, "absent labels")
+    write(tmp_path, OTHER, "clipped")
+
+    lines = run(brainunet, "check", tmp_path, "--quiet").out.splitlines()
+
+    assert lines[0].startswith(f"warning  {OTHER}")
+    assert not any(GOOD in line for line in lines)
+
+
+def test_it_ends_with_3_only_if_nothing_is_usable(tmp_path: Path) -> None:
+    write(tmp_path, OTHER, "skull")
+    assert run(brainunet, "check", tmp_path).code == 3
+
+    write(tmp_path, GOOD)
+    assert run(brainunet, "check", tmp_path).code == 0
+
+
+def test_json_is_all_that_is_printed_and_says_what_was_found(tmp_path: Path) -> None:
+    write(tmp_path, GOOD, "labels")
+
+    ended = run(brainunet, "check", tmp_path, "--json", "--modalities", "t1ce, FLAIR")
+
+    told = json.loads(ended.out)
+    assert (ended.code, ended.err) == (3, "")
+    assert (told["usable"], told["modalities"]) == (0, ["t1c", "t2f"])
+    (finding,) = told["cases"][0]["findings"]
+    assert (finding["check"], finding["severity"]) == ("labels", "error")
+    assert finding["remedy"].startswith("check --convention")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--modalities", "t1x"], 2, "--modalities: 't1x' (did you mean t1n?), but expected t1n, t1c, t2w, t2f"),
+        (["--modalities", ","], 2, "--modalities: none"),
+        (["--convention", "brats2024"], 3, "resection cavity"),
+    ],
+)
+def test_choices_that_make_no_sense_are_refused(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+    write(tmp_path)
+
+    ended = run(brainunet, "check", tmp_path, *arguments)
+
+    assert ended.code == code
+    assert said in ended.err
+
+
+def test_a_folder_that_is_not_there_and_one_without_cases_are_refused(tmp_path: Path) -> None:
+    assert run(brainunet, "check", tmp_path / "none").code == 3
+    ended = run(brainunet, "check", tmp_path)
+    assert ended.code == 3
+    assert "no file named like a case" in ended.err
+
+
+def test_a_case_without_segmentation_is_usable_and_one_without_a_modality_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, GOOD, "unsegmented")
+    (write(tmp_path, OTHER) / f"{OTHER}-t2w.nii.gz").unlink()
+
+    assert found_in(tmp_path) == {GOOD: ["unsegmented"], OTHER: ["files"]}
+    assert found_in(tmp_path, "--modalities", "t1c,t2f") == {GOOD: ["unsegmented"], OTHER: []}
+
+
+# --- the report -------------------------------------------------------------------------------------------------------------
+
+
+class Links(HTMLParser):
+    """Every tag of a page and every address it would load or lead to."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [
+            value or "" for name, value in attrs if name in ("src", "href", "srcset", "action", "data", "poster")
+        ]
+
+
+def test_the_report_says_that_it_stays_and_asks_nothing_of_any_network(tmp_path: Path) -> None:
+    write(tmp_path / "cases", GOOD)
+    write(tmp_path / "cases", OTHER, "readable")
+
+    ended = run(brainunet, "check", tmp_path / "cases", "--out", tmp_path / "report")
+
+    path = tmp_path / "report" / "report.html"
+    page = path.read_text()
+    links = Links(page)
+    assert ended.out.splitlines()[-1] == f"report: {path} (holds images of patients: does not leave this hospital)"
+    assert page.partition("<main>")[0].count("Holds images of patients: does not leave this hospital") == 1
+    assert "script" not in links.tags
+    assert all(address.startswith(("data:image/jpeg;base64,", "#")) for address in links.addresses)
+    assert not re.search(r"https?:|@import|url\(", page)
+    assert page.count("data:image/jpeg") == 1
+    assert page.index(OTHER) < page.index(GOOD)  # the worst first
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [child.name for child in path.parent.iterdir()] == ["report.html"]  # no picture left beside it
+
+
+def test_pictures_are_small_jpegs_with_the_patients_right_on_the_left(tmp_path: Path) -> None:
+    study = sound()
+    study.label = None
+    middle = study.brain.shape[0] // 2
+    for image in study.images.values():
+        image[:middle][image[:middle] != 0] = 2000  # LPS: the first half is the patient's right
+        image[middle:][image[middle:] != 0] = 200
+        image += np.random.default_rng(0).integers(0, 9, image.shape).astype(np.int16) * (image != 0)
+    write_study(study, tmp_path)
+    (examined,) = examine_cases(find_cases(tmp_path, need_label=False), DEFAULT_MODALITIES, qc_picture)
+
+    assert examined.picture is not None
+    assert len(examined.picture) < MOST_BYTES
+    grey = np.asarray(Image.open(io.BytesIO(examined.picture)).convert("L"))
+    axial = grey[grey.shape[0] // 8 : grey.shape[0] // 4, : grey.shape[1] // 3]
+    columns = np.flatnonzero(axial.mean(axis=0) > 15)
+    left, right = axial[:, columns[0] : columns.mean().astype(int)], axial[:, columns.mean().astype(int) : columns[-1]]
+    assert left.mean() > 2 * right.mean()
+
+
+def test_a_report_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "cases")
+    (tmp_path / "report").write_text("mine")
+
+    ended = run(brainunet, "check", tmp_path / "cases", "--out", tmp_path / "report")
+
+    assert ended.code == 1
+    assert "choose a folder you may write to" in ended.err
+
+
+# --- hostile folders --------------------------------------------------------------------------------------------------------
+
+
+def _four_axes(path: Path) -> None:
+    write_nifti(path, np.ones((8, 8, 8, 3), np.int16))
+
+
+def _nan(path: Path) -> None:
+    write_nifti(path, np.full((64, 64, 64), np.nan, np.float32))
+
+
+def _link(path: Path, to: Path) -> None:
+    path.unlink()
+    path.symlink_to(to)
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:5000]), "ends early or is damaged"),
+    "not NIfTI": (lambda path: path.write_bytes(b"\x89PNG" * 500), "not NIfTI"),
+    "0 bytes": (lambda path: path.write_bytes(b""), "0 bytes"),
+    "4D": (_four_axes, "4 axes"),
+    "NaN": (_nan, "NaN"),
+    "a folder": (_folder, "no file for t2w"),
+    "a loop of links": (lambda path: _link(path, path), "symbolic links"),
+    "a link to nothing": (lambda path: _link(path, Path("/nowhere/x")), "No such file"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_bad_file_is_an_error_of_its_case_and_the_others_go_on(tmp_path: Path, kind: str) -> None:
+    damage, said = HOSTILE[kind]
+    damage(write(tmp_path, OTHER) / f"{OTHER}-t2w.nii.gz")
+    write(tmp_path, GOOD)
+
+    ended = run(brainunet, "check", tmp_path, "--out", tmp_path / "report")
+
+    assert ended.code == 0, ended.err
+    line = next(line for line in ended.out.splitlines() if OTHER in line)
+    assert line.startswith("error")
+    assert said in line
+
+
+def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path) -> None:
+    with open_folder() as folder:
+        closed = write(folder, GOOD) / f"{GOOD}-t2w.nii.gz"
+        closed.chmod(0)
+        with ordinary_rights():
+            if os.access(closed, os.R_OK, effective_ids=True):
+                pytest.skip("this user may read its own files whatever their rights are")
+            ended = run(brainunet, "check", folder)
+
+    assert ended.code == 3
+    assert "Permission denied" in ended.out
+
+
+def test_a_folder_that_links_to_itself_ends(tmp_path: Path) -> None:
+    write(tmp_path, GOOD)
+    (tmp_path / GOOD / "again").symlink_to(tmp_path)
+
+    assert found_in(tmp_path) == {GOOD: []}
+
+
+def test_names_with_markup_are_text_in_the_report_and_one_line_in_the_terminal(tmp_path: Path) -> None:
+    name = "<img src=x onerror=alert(1)>&\x1b[2Jx"
+    write(tmp_path / "cases", name)
+
+    ended = run(brainunet, "check", tmp_path / "cases", "--convention", "brats2023", "--out", tmp_path / "report")
+
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "<img src=x" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;&amp;" in page
+    assert ended.out.splitlines()[0] == "ok       <img src=x onerror=alert(1)>&?[2Jx"
+
+
+def test_a_name_that_is_no_text_is_shown_all_the_same(tmp_path: Path) -> None:
+    folder = write(tmp_path / "cases", "p")
+    for path in folder.iterdir():
+        path.rename(os.fsdecode(os.fsencode(folder) + b"/p\xff" + os.fsencode(path.name)[1:]))
+
+    ended = run(brainunet, "check", tmp_path / "cases", "--convention", "brats2023", "--out", tmp_path / "report")
+
+    assert ended.code == 0, ended.err
+    assert "ok       p?" in ended.out
+    assert base64.b64encode(b"\xff\xd8\xff").decode() in (tmp_path / "report" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds_in_the_same_order(tmp_path: Path) -> None:
+    for number, faults in enumerate([[], ["clipped"], ["readable"], ["blur"], ["skull"], []]):
+        write(tmp_path, f"BraTS-SSA-0000{number}-000", *faults)
+    (tmp_path / "BraTS-SSA-00005-000" / "BraTS-SSA-00005-000-t1c.nii.gz").unlink()
+    found = find_cases(tmp_path, need_label=False)
+
+    one = list(examine_cases(found, DEFAULT_MODALITIES, qc_picture, workers=1))
+    two = list(examine_cases(found, DEFAULT_MODALITIES, qc_picture, workers=2))
+
+    assert one == two
+    assert [examined.report.case_id for examined in one] == sorted(examined.report.case_id for examined in one)
+    assert [examined.picture is not None for examined in one] == [True, True, False, True, True, False]
