@@ -60,7 +60,9 @@ def qc_picture(facts: Facts) -> bytes | None:
     axes.set_xlim(0, wide)
     axes.set_ylim(0, high)
     axes.set_aspect("auto")
-    return _jpeg(figure)
+    picture = _jpeg(figure)
+    figure.clear()  # its parts refer to each other, and would hold their pixels until Python looks for such rings
+    return picture
 
 
 def _planes(facts: Facts) -> tuple[int, int, int]:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import base64
+import gc
 import io
 import json
 import os
 import re
+import signal
 import stat
+import subprocess
+import sys
+import time
+import tracemalloc
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +24,7 @@ from PIL import Image
 
 from brainunet.cli import main as brainunet
 from brainunet.data.cases import find_cases
+from brainunet.data.checks import read_facts
 from brainunet.data.checks.folder import examine_cases
 from brainunet.labels import DEFAULT_MODALITIES, Modality
 from brainunet.pictures.qc import MOST_BYTES, qc_picture
@@ -188,6 +195,23 @@ def test_pictures_are_small_jpegs_with_the_patients_right_on_the_left(tmp_path: 
     assert left.mean() > 2 * right.mean()
 
 
+def test_a_drawn_picture_leaves_nothing_in_memory(tmp_path: Path) -> None:
+    facts = read_facts(write_study(sound(), tmp_path), DEFAULT_MODALITIES)
+    qc_picture(facts)  # what is loaded and kept once
+    gc.collect()
+    gc.disable()  # which would let go of rings of references, some time
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            qc_picture(facts)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+    assert held < 3e6  # one left behind holds nearly that
+
+
 def test_a_report_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "cases")
     (tmp_path / "report").write_text("mine")
@@ -287,6 +311,30 @@ def test_a_name_that_is_no_text_is_shown_all_the_same(tmp_path: Path) -> None:
     assert ended.code == 0, ended.err
     assert "ok       p?" in ended.out
     assert base64.b64encode(b"\xff\xd8\xff").decode() in (tmp_path / "report" / "report.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.4, 1.5])
+def test_ctrl_c_ends_it_with_one_word_and_leaves_no_picture(tmp_path: Path, seconds: float) -> None:
+    for number in range(12):
+        write(tmp_path / "cases", f"BraTS-SSA-{number:05d}-000")
+    code = "from brainunet.cli import main; main()"
+    arguments = ["check", tmp_path / "cases", "--out", tmp_path / "report"]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        while not (tmp_path / "report").exists() and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers too
+        out, err = process.communicate(timeout=60)
+
+    assert (process.returncode, out, err) == (130, "", "interrupted\n")
+    assert list((tmp_path / "report").iterdir()) == []
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ def registered(facts: Facts) -> Sequence[Finding]:
     found = []
     for modality, mask in facts.masks.items():
         rest = facts.others[modality]
-        if not mask.any() or not rest.any():
+        if facts.refused.skull or not mask.any() or not rest.any():
             continue
         dice = 2 * np.count_nonzero(mask & rest) / (np.count_nonzero(mask) + np.count_nonzero(rest))
         apart_mm = float(np.linalg.norm((_centre(mask) - _centre(rest)) * facts.spacing_mm))
@@ -54,7 +54,7 @@ def complete(facts: Facts) -> Sequence[Finding]:
         expected = max(int(np.count_nonzero(facts.others[modality])), 1)
         # by volume: an image that is whole and elsewhere is not registered, which is another check
         missing = 1 - (int(np.count_nonzero(mask)) - int(np.count_nonzero(facts.flat[modality]))) / expected
-        if missing > MOST_MISSING and mask.any():
+        if missing > MOST_MISSING and mask.any() and not facts.refused.skull:
             said = f"{modality}: cut off, 0 or constant in {missing:.0%} of the brain"
             found.append(warning(said, "look at the case; leave it out if the tumour is near, or choose modalities without it"))
     if facts.images and not facts.refused.skull and (cut := _on_faces(facts)):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -56,9 +58,11 @@ def examine_cases(
         ahead: deque[Future[Examined] | Examined] = deque()
         try:
             for entry in entries:
-                ahead.append(
-                    pool.submit(examine_one, entry, modalities, draw) if isinstance(entry, Case) else _of_problem(entry)
-                )
+                if isinstance(entry, Case):
+                    with _interrupts_held_back():  # a submission may start a process
+                        ahead.append(pool.submit(examine_one, entry, modalities, draw))
+                else:
+                    ahead.append(_of_problem(entry))
                 if len(ahead) > 2 * workers:  # results wait here, so no more of them than keep the workers busy
                     yield _result(ahead.popleft())
             while ahead:
@@ -94,6 +98,22 @@ def _result(examined: Future[Examined] | Examined) -> Examined:
             expected="to be let finish",
             remedy="free memory (two cases are held at a time), or leave out the largest case",
         ) from None
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """A Ctrl-C comes after the block; a process started in it never gets one, not even before its first line runs.
+
+    Windows can't do that: there the initializer of the workers is all.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_interrupts_to_the_parent() -> None:
