@@ -319,14 +319,9 @@ def test_ctrl_c_ends_it_with_one_word_and_leaves_no_picture(tmp_path: Path, seco
     for number in range(12):
         write(tmp_path / "cases", f"BraTS-SSA-{number:05d}-000")
     code = "from brainunet.cli import main; main()"
-    arguments = ["check", tmp_path / "cases", "--out", tmp_path / "report"]
-    with subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
+    command = [sys.executable, "-c", code, "check", str(tmp_path / "cases"), "--out", str(tmp_path / "report")]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stderr=pipe, stdout=pipe, text=True, start_new_session=True) as process:
         while not (tmp_path / "report").exists() and process.poll() is None:
             time.sleep(0.02)
         time.sleep(seconds)
