@@ -8,9 +8,9 @@ import typer
 
 from brainunet import __version__
 from brainunet.commands import model
+from brainunet.commands.check import check
 from brainunet.commands.crossval import crossval
 from brainunet.commands.evaluate import evaluate
-from brainunet.commands.check import check
 from brainunet.commands.phantom import phantom
 from brainunet.commands.train import train
 from brainunet.terminal import main_of
