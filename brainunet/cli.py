@@ -8,6 +8,7 @@ import typer
 
 from brainunet import __version__
 from brainunet.commands import model
+from brainunet.commands.import_official import import_official
 from brainunet.commands.phantom import phantom
 from brainunet.terminal import main_of
 
@@ -18,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(phantom)
+app.command("import")(import_official)
 app.add_typer(model.app, name="model")
 
 

@@ -9,7 +9,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from brainunet.commands.model_file import show, verify
+
 app = typer.Typer(help="Networks and model files.", no_args_is_help=True)
+app.command()(show)
+app.command()(verify)
 
 
 @app.command()

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from brainunet.config import nearest
 from brainunet.errors import ConfigError
-from brainunet.modelfile import ModelCard, read_model
+from brainunet.modelfile import SIGNED_AS, ModelCard, read_model
 from brainunet.presets import WIDTHS
 from brainunet.signing import PublicKey, SigningKey, sign_file, verify_file
 from brainunet.weights import Weights
 
-PURPOSE = "model"
+PURPOSE = SIGNED_AS
 
 
 def read_start_model(path: Path) -> tuple[Weights, ModelCard]:
