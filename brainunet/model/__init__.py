@@ -20,12 +20,24 @@ from torch.utils.flop_counter import FlopCounterMode
 from brainunet.config import ModelConfig, nearest
 from brainunet.errors import ConfigError
 from brainunet.labels import LABELS
+from brainunet.model.activations import choose_checkpointing, set_activation_checkpointing
 from brainunet.model.unet import BrainUNet
 from brainunet.modelfile import read_model
 from brainunet.presets import WIDTHS
 from brainunet.weights import Weights
 
-__all__ = ["ARCHITECTURES", "ModelSize", "build", "default_device", "load", "set_weights", "size_of", "weights_of"]
+__all__ = [
+    "ARCHITECTURES",
+    "ModelSize",
+    "build",
+    "choose_checkpointing",
+    "default_device",
+    "load",
+    "set_activation_checkpointing",
+    "set_weights",
+    "size_of",
+    "weights_of",
+]
 
 # inputs, outputs, norm -> network
 Architecture = Callable[[int, int, str], nn.Module]
