@@ -1,14 +1,15 @@
 """BrainUNet and the networks it is compared with, trained for the same time on the same cases by the same trainer.
 
-    python -m benchmarks.baselines [--minutes 5] [--data DIR --holdout ID,ID] [--patch 64] [--presets brainunet mednext-s] [--json]
+    python -m benchmarks.baselines [--minutes 5] [--data DIR --holdout ID,ID] [--patch 64] [--presets brainunet mednext-s]
+                                   [--json]
 
-Without --data on made-up cases (of which the last is held out). Each network gets the same minutes of steps, patches drawn from
-the same seeds, the same loss, optimizer and learning rate; none is tuned, so this compares how far each gets in the time, not how
-far it could get. A baseline without its package (deploy/set-up-baselines.sh) is left out with the reason. The figures of a few
-minutes say something of cost and little of quality: look at the last column first.
+Without --data on made-up cases, a third of them held out. Each network gets the same minutes of steps, patches drawn from the
+same seeds, the same loss, optimizer and learning rate; none is tuned, so this compares how far each gets in the time, not how
+far it could get. A baseline without its package (deploy/set-up-baselines.sh) is left out with the reason. A few minutes say
+something of cost and little of quality.
 
-Printed per network: parameters, MB in fp32, steps, seconds per step, seconds per held-out volume (windows of 96^3), mean Dice of
-ET, TC and WT on the held-out cases, and its whole-tumour Dice against the first network's.
+Printed for each network: parameters, MB in fp32, steps, seconds per step, seconds per held-out volume (windows of 96^3), mean
+Dice of ET, TC and WT on the held-out cases, and how far its whole-tumour Dice is from the first network's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,6 +42,7 @@ from brainunet.training.loop import train
 PRESETS = ("brainunet", "brainunet-fast", "brainunet-lite", "nnunet-plain", "mednext-s")
 MANY_STEPS = 1_000_000
 SEED = 1
+WIDTH = 12  # of a column
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ def main() -> None:
         )
         return
     print(
-        f"{asked.minutes:g} minutes each on {len(training)} cases, patches of {asked.patch}^3; Dice on {len(held_out)} held-out cases"
+        f"{asked.minutes:g} minutes each on {len(training)} cases, patches of {asked.patch}^3; "
+        f"Dice on {len(held_out)} held-out cases"
     )
     print_table(rows)
     for preset, reason in left_out.items():
@@ -114,7 +118,8 @@ def cases_of(asked: argparse.Namespace, folder: Path) -> tuple[list[PreparedCase
             found=f"{', '.join(unknown)} is not among the {len(labelled)} labelled cases" if unknown else f"{len(wanted)} ids",
             expected=f"ids of some of the {len(labelled)} labelled cases, and others left to train on",
         )
-    training, held_out = [], []
+    training: list[PreparedCase] = []
+    held_out: list[PreparedCase] = []
     for case in labelled:
         prepared = prepare(case, DEFAULT_MODALITIES, PreprocessConfig())
         (held_out if case.case_id in wanted else training).append(prepared)
@@ -145,7 +150,7 @@ def measure(preset: str, training: Sequence[PreparedCase], held_out: Sequence[Pr
 def train_for(
     seconds: float, network: nn.Module, cases: Sequence[PreparedCase], patch: int, say: Callable[[str], None]
 ) -> tuple[int, float]:
-    """Steps done and seconds they took; the clock starts with the first step's end, which also holds what is tried only once."""
+    """Steps done and the seconds they took, after the first: it does what is done once (memory, trying bf16)."""
     config = TrainConfig(steps=MANY_STEPS, batch_size=2, patch=(patch, patch, patch), learning_rate=1e-3, warmup_steps=10)
     ends: list[float] = []
 
@@ -156,27 +161,25 @@ def train_for(
         if step % 10 == 1:
             say(f"step {step}, loss {loss:.3f}, {ends[-1] - ends[0]:.0f} of {seconds:.0f} s")
 
-    try:
+    with suppress(TimeIsUpError):
         train(network, cases, config, seed=SEED, on_step=on_step)
-    except TimeIsUpError:
-        pass
     return len(ends) - 1, ends[-1] - ends[0]
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    print(
-        f"{'network':>16}  {'M param.':>8}  {'MB':>6}  {'steps':>5}  {'s/step':>6}  {'s/volume':>8}  {'ET':>5}  {'TC':>5}  {'WT':>5}  to first"
-    )
+    columns = ("network", "M param.", "MB", "steps", "s/step", "s/volume", "ET", "TC", "WT", "WT to first")
     first = rows[0].dice["WT"] if rows else None
+    print("".join(f"{column:>{WIDTH + 3 * (column == 'network')}}" for column in columns))
     for row in rows:
         dice = [row.dice[region] for region in ("ET", "TC", "WT")]
-        figures = "  ".join("    -" if value is None else f"{value:5.3f}" for value in dice)
         whole = dice[-1]
-        against = f"{whole - first:+.3f}" if whole is not None and first is not None else "-"
-        print(
-            f"{row.preset:>16}  {row.parameters / 1e6:8.2f}  {row.mb:6.1f}  {row.steps:5d}  {row.seconds_per_step:6.2f}  "
-            f"{row.seconds_per_volume:8.2f}  {figures}  {against:>8}"
+        cells = (
+            *(f"{row.parameters / 1e6:.2f}", f"{row.mb:.1f}", f"{row.steps}"),
+            *(f"{row.seconds_per_step:.2f}", f"{row.seconds_per_volume:.2f}"),
+            *("-" if value is None else f"{value:.3f}" for value in dice),
+            "-" if whole is None or first is None else f"{whole - first:+.3f}",
         )
+        print(f"{row.preset:>{WIDTH + 3}}" + "".join(f"{cell:>{WIDTH}}" for cell in cells))
 
 
 def say(text: str) -> None:

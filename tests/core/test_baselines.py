@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from importlib.util import find_spec
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from brainunet.cli import main as brainunet
 from brainunet.config import ModelConfig
@@ -69,19 +67,14 @@ def test_it_takes_the_modalities_of_the_configuration(modalities: int) -> None:
 
 
 @installed
-@pytest.mark.slow
 @pytest.mark.parametrize("preset", SMALL)
-def test_weights_go_in_and_out_and_every_one_of_them_matters_to_the_gradient(preset: str) -> None:
+def test_its_weights_go_out_of_one_and_into_another(preset: str) -> None:
     first, second = network(preset, norm="instance", seed=1), network(preset, norm="instance", seed=2)
-    set_weights(second, weights_of(first))
-    assert weights_of(second).digest == weights_of(first).digest
+    assert weights_of(second).digest != weights_of(first).digest
 
-    image, truth = torch.randn(1, 3, 64, 64, 64), torch.zeros(1, 64, 64, 64, dtype=torch.long)
-    F.cross_entropy(copy.deepcopy(second).train()(image), truth).backward()  # type: ignore[no-untyped-call]
-    F.cross_entropy(second.train()(image), truth).backward()  # type: ignore[no-untyped-call]
-    for name, parameter in second.named_parameters():
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad).all(), name
+    set_weights(second, weights_of(first))
+
+    assert weights_of(second).digest == weights_of(first).digest
 
 
 @installed
