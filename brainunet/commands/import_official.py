@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,8 +83,7 @@ def import_official(
         title=title,
         model=model,
         preprocess=PreprocessConfig(),
-        provenance=provenance
-        or f"imported by brainunet from a state dict of the paper's network (arXiv:2509.09469): {file.name}",
+        provenance=provenance or _provenance(file),
         trained_on=kind,
         notes=" ".join(part for part in (notes.strip(), f"Trained on: {words}.", _PREPROCESS, _BATCH_NORM) if part),
     )
@@ -95,6 +95,12 @@ def import_official(
     typer.echo(f"  {model.preset}, {model.norm} norm, input {', '.join(order)}, {out.stat().st_size / 1e6:.2f} MB")
     typer.echo(f"  digest {card.weights_sha256}")
     typer.echo(f"  trained on: {words}. All of its card: brainunet model show {out}")
+
+
+def _provenance(file: Path) -> str:
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return f"imported from {file.name} (SHA-256 {digest}), a state dict of the paper's network (arXiv:2509.09469)"
 
 
 def _data_set(name: str) -> tuple[TrainedOn, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -158,7 +159,8 @@ def test_what_nobody_said_is_not_known(state: State, tmp_path: Path) -> None:
 
     card = card_of(tmp_path)
     assert card.trained_on == "unknown"
-    assert "official.pth" in card.provenance
+    digest = hashlib.sha256((tmp_path / "official.pth").read_bytes()).hexdigest()
+    assert f"official.pth (SHA-256 {digest})" in card.provenance
 
 
 def test_json_is_the_card_and_nothing_else(state: State, tmp_path: Path) -> None:
