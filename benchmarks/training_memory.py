@@ -4,7 +4,8 @@
 
 Printed: the most resident memory of the process (Python, torch, weights and Adam's moments with it), how many times as long the
 step takes with checkpointing, and what the estimate said that ``auto`` goes by. bf16 is left out where the processor has no
-instructions for it. At side 128 the paper's network takes minutes on two cores, and 12 GB without checkpointing.
+instructions for it. At side 128 the paper's network takes minutes on two cores, and 12 GB in fp32 without
+checkpointing.
 """
 
 from __future__ import annotations

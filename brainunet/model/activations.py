@@ -1,4 +1,4 @@
-"""Activation checkpointing: a training step in a fraction of the memory, for about a third more arithmetic.
+"""Activation checkpointing: a training step in a fraction of the memory, for a third to a half more arithmetic.
 
 Backpropagation needs what each layer was given. Instead of keeping all of it, a checkpointed part keeps only its own input and
 is computed a second time on the way back (Chen et al., "Training deep nets with sublinear memory cost", arXiv:1604.06174). The
