@@ -139,7 +139,9 @@ def measure(preset: str, training: Sequence[PreparedCase], held_out: Sequence[Pr
     scores, started = [], time.perf_counter()
     for number, case in enumerate(held_out):
         assert case.label is not None
-        scores.append(score_case(str(number), predict_labels(network, case.image, ValidationConfig().window), case.label))
+        scores.append(
+            score_case(str(number), predict_labels(network, case.image, ValidationConfig().window), case.label, case.spacing_mm)
+        )
     per_volume = (time.perf_counter() - started) / len(held_out)
     means = mean_of(site_score(scores))
     dice = {region.value: means.get(region.value) for region in Region}

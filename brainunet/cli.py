@@ -8,8 +8,11 @@ import typer
 
 from brainunet import __version__
 from brainunet.commands import model
+from brainunet.commands.crossval import crossval
+from brainunet.commands.evaluate import evaluate
 from brainunet.commands.import_official import import_official
 from brainunet.commands.phantom import phantom
+from brainunet.commands.train import train
 from brainunet.terminal import main_of
 
 app = typer.Typer(
@@ -19,6 +22,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(phantom)
+app.command()(train)
+app.command()(crossval)
+app.command()(evaluate)
 app.command("import")(import_official)
 app.add_typer(model.app, name="model")
 

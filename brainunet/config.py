@@ -14,7 +14,8 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -95,7 +96,12 @@ class AugmentConfig(Settings):
 
 
 class TrainConfig(Settings):
-    """Local work of one round, counted in optimizer steps so that every site does the same amount."""
+    """Local work of one round, counted in optimizer steps so that every site does the same amount.
+
+    Attributes:
+        accumulate: batches whose gradients make one step: a larger batch in the same memory.
+        average_decay: share of the running mean of the weights that each step keeps; 0 ends with the last step's weights.
+    """
 
     steps: Annotated[int, Field(ge=1)] = 20
     batch_size: Annotated[int, Field(ge=1, le=64)] = 2  # on CPUs torch's fast 3D convolutions need two samples or large maps
@@ -104,12 +110,28 @@ class TrainConfig(Settings):
     optimizer: Literal["adam", "adamw"] = "adamw"
     learning_rate: Positive = 1e-3
     weight_decay: NonNegative = 1e-4
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "poly"] = "constant"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     gradient_clip: Positive = 1.0
+    accumulate: Annotated[int, Field(ge=1, le=256)] = 1
+    average_decay: Annotated[FiniteFloat, Field(ge=0, lt=1)] = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     loss: LossConfig = LossConfig()
     augment: AugmentConfig = AugmentConfig()
+
+
+SITE_METRICS: Final[Mapping[str, tuple[float, float]]] = MappingProxyType(
+    {
+        "dice": (0, 1),
+        "hd95_mm": (0, 10_000),
+        "nsd_0_5mm": (0, 1),
+        "nsd_1mm": (0, 1),
+        "lesion_dice": (0, 1),
+        "lesion_hd95_mm": (0, 10_000),
+    }
+)
+"""The metrics that a site may tell each round, and the bounds of their figures (docs/adr/0016). They judge the model; those of
+``brainunet.metrics.METRICS`` that describe a patient (volumes, numbers of lesions) stay at the site."""
 
 
 class ValidationConfig(Settings):
@@ -118,10 +140,22 @@ class ValidationConfig(Settings):
     Attributes:
         window: side lengths of the windows; None takes each case in one pass (see docs/adr/0009).
         min_cases: with fewer validation cases a site withholds its figures (a site's own setting may ask for more).
+        metrics: names from SITE_METRICS; dice is always among them, since rounds are compared by it.
     """
 
     window: Window | None = (96, 96, 96)
     min_cases: Annotated[int, Field(ge=1, le=1000)] = 1
+    metrics: Annotated[tuple[str, ...], Field(max_length=32)] = ("dice",)
+
+    @field_validator("metrics")
+    @classmethod
+    def _may_be_told(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        for name in metrics:
+            if name not in SITE_METRICS:
+                raise ValueError(f"{name} is not a metric that sites tell ({nearest(name, SITE_METRICS)})")
+        if "dice" not in metrics or len(set(metrics)) < len(metrics):
+            raise ValueError("name dice, by which rounds are compared, and each metric only once")
+        return metrics
 
 
 class StrategyConfig(Settings):

@@ -68,7 +68,7 @@ def _claimed_bytes(content: bytes, contents: Mapping[str, bytes]) -> int:
     return sum(sizes[index] for index in json.loads(get_object_body(content, Array))["arraychunk_ids"])
 
 
-def _values(array: Array) -> npt.NDArray[Any]:
+def values_of(array: Array) -> npt.NDArray[Any]:
     """The array without a copy of its bytes: those of a large network are needed once.
 
     Raises:
@@ -98,7 +98,7 @@ def from_records(records: RecordDict) -> Packed:
     if not isinstance(header, str) or strangers:
         raise FederationError("message", found="other records than a header and its values", expected="this protocol's two")
     try:
-        values = _values(arrays[VALUES][VALUES]) if arrays else None
+        values = values_of(arrays[VALUES][VALUES]) if arrays else None
     except Exception as error:  # noqa: BLE001 # numpy fails on bytes made up by others in a dozen ways, MemoryError among them
         raise FederationError("message", found=f"values that can't be read ({type(error).__name__})") from None
     return Packed(header, values)

@@ -7,6 +7,9 @@ checked on every read.
 from __future__ import annotations
 
 import json
+import os
+import re
+import stat
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
@@ -14,7 +17,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import numpy as np
 import safetensors
 from pydantic import Field
-from safetensors.numpy import save
+from safetensors.numpy import save_file
 
 from brainunet.config import ModelConfig, PreprocessConfig
 from brainunet.errors import ConfigError
@@ -92,7 +95,14 @@ def write_model(path: Path, weights: Weights, card: ModelCard) -> ModelCard:
     # one entry only: safetensors writes several in random order, and then equal inputs would give unequal bytes
     metadata = {_METADATA: json.dumps({"names": weights.names, "card": card.model_dump(mode="json")})}
     with writing_aside(path) as aside:
-        aside.write_bytes(save({name: np.asarray(array, order="C") for name, array in weights.as_dict().items()}, metadata))
+        aside.touch()
+        rights = stat.S_IMODE(aside.stat().st_mode)  # a new file's; safetensors gives its own, which are the owner's alone
+        try:
+            save_file({name: np.asarray(array, order="C") for name, array in weights.as_dict().items()}, aside, metadata)
+        except safetensors.SafetensorError as error:  # a full disk, in its words: "... (os error 28)"
+            number = re.search(r"\(os error (\d+)\)", str(error))
+            raise (OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))) from None
+        aside.chmod(rights)
     return card
 
 
@@ -112,7 +122,8 @@ def read_model(path: Path) -> tuple[Weights, ModelCard]:
                 raise _not_a_model(path, "other arrays than it lists")
             if any(file.get_slice(name).get_dtype() != "F32" for name in file.keys()):  # noqa: SIM118 - not a mapping
                 raise _not_a_model(path, "arrays that are not float32")
-            weights = Weights.of({name: file.get_tensor(name) for name in told["names"]})
+            layout = tuple((str(name), tuple(file.get_slice(name).get_shape())) for name in told["names"])
+            weights = Weights.gathered(layout, (file.get_tensor(name) for name, _ in layout))
     except OSError as error:
         raise ConfigError(
             path,

@@ -10,6 +10,7 @@ Two families, and the difference is the privacy border:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from brainunet.config import Local, ModelConfig, PreprocessConfig, TrainConfig, ValidationConfig
+from brainunet.config import SITE_METRICS, Local, ModelConfig, PreprocessConfig, TrainConfig, ValidationConfig
 from brainunet.labels import Convention, Modality
 from brainunet.weights import Weights
 
@@ -107,8 +108,9 @@ class ScoreRow(Record):
         figures = [figure for figure in (self.mean, self.median) if figure is not None]
         if self.n == 0 and figures:
             raise ValueError("a figure of no case")
-        if self.metric == "dice" and not all(0 <= figure <= 1 for figure in figures):
-            raise ValueError("a Dice outside 0 to 1")
+        low, high = SITE_METRICS.get(self.metric, (-math.inf, math.inf))
+        if not all(low <= figure <= high for figure in figures):
+            raise ValueError(f"{self.metric} outside {low:g} to {high:g}")
         return self
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -50,15 +50,22 @@ class Weights:
             FederationError: the layout names an array twice, has an empty one, or does not add up to N values.
         """
         sizes = [math.prod(shape) for _, shape in layout]
-        names = tuple(name for name, _ in layout)
+        names = [name for name, _ in layout]
         # no side below 1, so none above N either: numpy can't be made to overflow
         if any(side < 1 for _, shape in layout for side in shape) or sum(sizes) != flat.size or flat.ndim != 1:
             raise FederationError("weights", found=f"values of shape {flat.shape}", expected="as many as their layout says")
         if len(set(names)) != len(names):
             raise FederationError("weights", found="a name that appears twice", expected="one array for each name")
-        ends = np.cumsum(sizes, dtype=np.int64)
-        parts = (flat[end - size : end] for size, end in zip(sizes, ends, strict=True))
-        return cls(names, tuple(part.reshape(shape) for part, (_, shape) in zip(parts, layout, strict=True)))
+        return cls(tuple(names), tuple(_parts_of(flat, layout)))
+
+    @classmethod
+    def gathered(cls, layout: Layout, arrays: Iterable[npt.ArrayLike]) -> Weights:
+        """Weights of arrays that come one at a time, as parts of one flat array: :meth:`flat` costs nothing then."""
+        flat = np.empty(sum(math.prod(shape) for _, shape in layout), np.float32)
+        made = cls(tuple(name for name, _ in layout), tuple(_parts_of(flat, layout)))
+        for part, array in zip(made.arrays, arrays, strict=True):
+            part[...] = array
+        return made
 
     @cached_property
     def layout(self) -> Layout:
@@ -102,11 +109,11 @@ class Weights:
 
     def plus(self, other: Weights) -> Weights:
         self._require_layout_of(other)
-        return Weights(self.names, tuple(a + b for a, b in zip(self.arrays, other.arrays, strict=True)))
+        return Weights.gathered(self.layout, (a + b for a, b in zip(self.arrays, other.arrays, strict=True)))
 
     def minus(self, other: Weights) -> Weights:
         self._require_layout_of(other)
-        return Weights(self.names, tuple(a - b for a, b in zip(self.arrays, other.arrays, strict=True)))
+        return Weights.gathered(self.layout, (a - b for a, b in zip(self.arrays, other.arrays, strict=True)))
 
     @cached_property
     def norm(self) -> float:
@@ -122,6 +129,14 @@ class Weights:
     def _require_layout_of(self, other: Weights) -> None:
         if self.layout != other.layout:
             raise FederationError("weights", found="arrays of another layout", expected="the same names and shapes")
+
+
+def _parts_of(flat: FloatArray, layout: Layout) -> Iterator[FloatArray]:
+    """The arrays of a layout as views of ``flat`` (N,), which has as many values as they."""
+    end = 0
+    for _, shape in layout:
+        start, end = end, end + math.prod(shape)
+        yield flat[start:end].reshape(shape)
 
 
 class WeightedMean:
@@ -164,5 +179,4 @@ class WeightedMean:
         """
         if self._layout is None:
             raise FederationError("mean of weights", found="nothing to average", expected="at least one reply")
-        names = tuple(name for name, _ in self._layout)
-        return Weights(names, tuple((total / self.total).astype(np.float32) for total in self._sums))
+        return Weights.gathered(self._layout, (total / self.total for total in self._sums))

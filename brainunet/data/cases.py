@@ -43,8 +43,8 @@ class FoundCases:
     problems: tuple[Problem, ...]
 
 
-def parse_convention(name: str | None) -> Convention | None:
-    """The convention a person asked for by name; None leaves it to the file names.
+def parse_convention(name: str | None, option: str = "--convention") -> Convention | None:
+    """The convention a person asked for by name with ``option``; None leaves it to the file names.
 
     Raises:
         UnsupportedConvention: unknown, or known and refused with the reason.
@@ -52,12 +52,12 @@ def parse_convention(name: str | None) -> Convention | None:
     if name is None:
         return None
     if name.lower() in REFUSED_CONVENTIONS:
-        raise _refused("--convention", name.lower())
+        raise _refused(option, name.lower())
     try:
         return Convention(name.lower())
     except ValueError:
         raise UnsupportedConvention(
-            "--convention",
+            option,
             found=f"{name!r} ({nearest(name.lower(), list(Convention))})",
             expected=" or ".join(Convention),
             remedy="say which numbers the segmentations use: enhancing tumour is 4 in brats2021 and 3 in brats2023",

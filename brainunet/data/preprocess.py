@@ -16,7 +16,7 @@ import numpy.typing as npt
 from brainunet.config import PreprocessConfig
 from brainunet.data.volumes import describe_grid, read_volume, same_grid
 from brainunet.errors import DataError, GeometryMismatch, MissingModality, UnknownLabel
-from brainunet.labels import STORED_LABELS, Convention, Modality
+from brainunet.labels import STORED_LABELS, Convention, Label, Modality
 from brainunet.records import Case, Volume
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -89,8 +89,14 @@ def prepare(case: Case, modalities: Sequence[Modality], config: PreprocessConfig
     )
 
 
-def read_label(path: Path, volume: Volume, convention: Convention) -> npt.NDArray[np.uint8]:
+def read_label(
+    path: Path, volume: Volume, convention: Convention, *, option: str = "--convention", may_be_empty: bool = False
+) -> npt.NDArray[np.uint8]:
     """The segmentation (X, Y, Z) translated from the convention's numbers to those of ``labels.Label``.
+
+    Args:
+        option: of the command line, by which the convention is said.
+        may_be_empty: background everywhere is a segmentation too (of a prediction that found nothing).
 
     Raises:
         UnknownLabel: a number, or a fraction, that the convention does not know.
@@ -104,10 +110,10 @@ def read_label(path: Path, volume: Volume, convention: Convention) -> npt.NDArra
             path,
             found=f"label {', '.join(f'{value:g}' for value in unknown[:4])}",
             expected=f"only {', '.join(str(value) for value in stored)} ({convention})",
-            remedy="check --convention: enhancing tumour is 4 in brats2021 and 3 in brats2023; in BraTS-GLI 2024 4 is the "
+            remedy=f"check {option}: enhancing tumour is 4 in brats2021 and 3 in brats2023; in BraTS-GLI 2024 4 is the "
             "resection cavity, which is not supported",
         )
-    if len(found) == 1:
+    if len(found) == 1 and not (may_be_empty and found[0] == Label.BACKGROUND):
         raise DataError(
             path,
             found=f"label {found[0]:g} everywhere",

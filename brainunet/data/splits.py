@@ -1,12 +1,19 @@
-"""Training and validation cases of a site: decided by a hash of the patient, and kept for good."""
+"""Who is trained on and who is scored: decided by a hash of the patient. A patient's visits never part."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from brainunet.config import Settings, nearest
+from brainunet.data.centres import centre_of
+from brainunet.errors import ConfigError
 
 Side = Literal["train", "validation"]
 HELD_OUT = 0.2
@@ -60,6 +67,121 @@ def hold_out(case_ids: Iterable[str], before: Mapping[str, Side] = MappingProxyT
         sides[patient] = "validation" if held < quota and not needed_to_train else "train"
         held += visits[patient] if sides[patient] == "validation" else 0
     return {case: sides[patient_of(case)] for case in cases}
+
+
+def folds(case_ids: Iterable[str], count: int, seed: int = 42) -> list[list[str]]:
+    """The cases in ``count`` folds of nearly equal size, all of a patient in one; depends on names and seed alone.
+
+    >>> [len(fold) for fold in folds([f"case{i}" for i in range(7)], 3)]
+    [3, 2, 2]
+
+    Raises:
+        ConfigError: a fold would be empty.
+    """
+    patients: dict[str, list[str]] = {}
+    for case in sorted(set(case_ids)):
+        patients.setdefault(patient_of(case), []).append(case)
+    if not 2 <= count <= len(patients):
+        raise ConfigError(
+            "--folds",
+            found=f"{count} folds of {len(patients)} patients",
+            expected=f"2 to {len(patients)}" if len(patients) > 1 else "at least two patients",
+            remedy="ask for fewer folds: one without a case has nothing to score",
+        )
+    dealt: list[list[str]] = [[] for _ in range(count)]
+    # the patients with most visits first, each to the fold that has least
+    for patient in sorted(patients, key=lambda name: (-len(patients[name]), _hash(f"{seed} {name}"))):
+        min(dealt, key=len).extend(patients[patient])
+    return [sorted(fold) for fold in dealt]
+
+
+def by_centre(case_ids: Iterable[str]) -> dict[str, list[str]]:
+    """The cases of each hospital that contributed to BraTS-Africa, by its name.
+
+    Raises:
+        ConfigError: a case that is none of theirs, or cases of a single hospital.
+    """
+    centres: dict[str, list[str]] = {}
+    for case in sorted(set(case_ids)):
+        centre = centre_of(case)
+        if centre is None:
+            raise ConfigError(
+                "--by centre",
+                found=f"{case}, whose name tells no centre",
+                expected="BraTS-Africa names (BraTS-SSA-00002-000)",
+                remedy="use --by fold for other data",
+            )
+        centres.setdefault(centre, []).append(case)
+    if len(centres) < 2:
+        raise ConfigError(
+            "--by centre",
+            found=f"cases of {len(centres)} centre",
+            expected="at least two, to leave one out",
+            remedy="use --by fold",
+        )
+    return dict(sorted(centres.items()))
+
+
+class SplitConfig(Settings):
+    """Which cases are kept aside to be scored.
+
+    Attributes:
+        by: "patients" keeps a fifth of the patients (see :func:`hold_out`), "fold" one of ``folds``, "centre" those of one
+            hospital, "ids" the ``cases`` named, "none" nothing.
+        fold: from 1.
+    """
+
+    by: Literal["patients", "fold", "centre", "ids", "none"] = "patients"
+    folds: Annotated[int, Field(ge=2, le=1000)] = 5
+    fold: Annotated[int, Field(ge=1)] = 1
+    centre: str = ""
+    cases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Split:
+    """Case ids on two sides; no patient is on both."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+def split_by(config: SplitConfig, case_ids: Iterable[str]) -> Split:
+    """
+    Raises:
+        ConfigError: a fold, centre or case that is not there, a patient on both sides, or no case left to train on.
+    """
+    ids = sorted(set(case_ids))
+    match config.by:
+        case "patients":
+            sides = hold_out(ids)
+            aside = {case for case in ids if sides[case] == "validation"}
+        case "fold":
+            dealt = folds(ids, config.folds)
+            if config.fold > len(dealt):
+                raise ConfigError("--fold", found=str(config.fold), expected=f"1 to {len(dealt)}")
+            aside = set(dealt[config.fold - 1])
+        case "centre":
+            centres = by_centre(ids)
+            if config.centre not in centres:
+                raise ConfigError(
+                    "--leave-out",
+                    found=f"{config.centre} ({nearest(config.centre, centres)})",
+                    expected="a centre that contributed some of these cases",
+                )
+            aside = set(centres[config.centre])
+        case "ids":
+            aside = set(config.cases)
+        case "none":
+            aside = set()
+    if strange := sorted(aside - set(ids)):
+        raise ConfigError("--validation", found=f"{strange[0]} ({nearest(strange[0], ids)})", expected="cases of the data")
+    train = [case for case in ids if case not in aside]
+    if both := sorted({patient_of(case) for case in train} & {patient_of(case) for case in aside}):
+        raise ConfigError("--validation", found=f"patient {both[0]} on both sides", expected="all of a patient's cases on one")
+    if not train:
+        raise ConfigError("the split", found="no case left to train on", expected="at least one", remedy="keep fewer aside")
+    return Split(tuple(train), tuple(sorted(aside)))
 
 
 def _hash(patient: str) -> str:

@@ -1,16 +1,17 @@
-"""All metrics of one case, for each nested region and each label."""
+"""The metrics of one case, for each nested region and each label."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from brainunet.labels import REGIONS, Label
+from brainunet.labels import LABELS, REGIONS, Label
 from brainunet.metrics import METRICS
+from brainunet.metrics.pair import Missing, Pair, Spacing, common_box, pair_of, require_one_shape
 from brainunet.records import CaseScore, CaseScoreRow, Structure
 
 # ET is a region and a label at once: one entry.
@@ -25,12 +26,31 @@ STRUCTURES: Final[Mapping[Structure, tuple[Label, ...]]] = MappingProxyType(
 )
 
 
-def score_case(case_id: str, predicted: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> CaseScore:
-    """Every metric for every structure of two label maps (X, Y, Z) in the numbers of ``labels.Label``."""
+def score_case(
+    case_id: str,
+    predicted: npt.NDArray[np.uint8],
+    truth: npt.NDArray[np.uint8],
+    spacing_mm: Spacing,
+    metrics: Sequence[str] = tuple(METRICS),
+) -> CaseScore:
+    """These metrics for every structure of two label maps (X, Y, Z) in the numbers of ``labels.Label``.
+
+    Raises:
+        ValueError: label maps of two shapes.
+    """
+    require_one_shape(predicted, truth)
+    box = common_box(predicted, truth)
+    near = predicted[box], truth[box]
     rows = []
     for structure, labels in STRUCTURES.items():
-        masks = np.isin(predicted, labels), np.isin(truth, labels)
-        for name, metric in METRICS.items():
-            value = metric(*masks)
-            rows.append(CaseScoreRow(structure, name, value, None if value is not None else "undefined for an empty mask"))
+        is_inside = np.isin(LABELS, labels)
+        cut = pair_of(is_inside[near[0]], is_inside[near[1]], spacing_mm)
+        pair = Pair(cut.predicted, cut.truth, spacing_mm, predicted.size)
+        rows += [_row(structure, name, METRICS[name].of(pair)) for name in metrics]
     return CaseScore(case_id, tuple(rows))
+
+
+def _row(structure: Structure, metric: str, value: float | Missing) -> CaseScoreRow:
+    if isinstance(value, Missing):
+        return CaseScoreRow(structure, metric, None, value.reason)
+    return CaseScoreRow(structure, metric, float(value))

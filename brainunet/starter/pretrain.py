@@ -55,7 +55,8 @@ def main(
     scores = []
     for number, case in enumerate(held_out):
         assert case.label is not None
-        scores.append(score_case(str(number), predict_labels(network, case.image, ValidationConfig().window), case.label))
+        predicted = predict_labels(network, case.image, ValidationConfig().window)
+        scores.append(score_case(str(number), predicted, case.label, case.spacing_mm, ValidationConfig().metrics))
     score = site_score(scores)
     card = ModelCard(
         title="BrainUNet starter: brainunet-nano, pretrained on phantoms",

@@ -6,8 +6,10 @@ import hashlib
 import logging
 import pickle
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,6 +23,15 @@ _UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True)
+class Kept:
+    """Steps done, their losses, and what else was kept."""
+
+    step: int
+    losses: list[float]
+    rest: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A file that holds the last saved step of one training; ``purpose`` names that training in every detail that matters.
 
@@ -31,8 +42,18 @@ class Checkpoint:
     purpose: str
     every_steps: int = 25
 
-    def save(self, step: int, losses: list[float], network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save(
+        self,
+        step: int,
+        losses: list[float],
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        rest: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         """Write aside, then rename: the earlier state stays until the new one is whole.
+
+        Args:
+            rest: what else belongs to the state: tensors, numbers, text, and lists and dicts of them.
 
         Raises:
             BrainUNetError: the disk is full or the folder can't be written.
@@ -43,6 +64,7 @@ class Checkpoint:
             "losses": losses,
             "network": network.state_dict(),
             "optimizer": optimizer.state_dict(),
+            "rest": dict(rest),
         }
         with writing_aside(self.path) as aside, aside.open("wb") as file:
             try:
@@ -50,24 +72,26 @@ class Checkpoint:
             except RuntimeError as error:  # torch hides a full disk behind a complaint about its archive
                 raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
-    def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[float]]:
-        """Put network and optimizer where they stood; the number of steps done and their losses (0 and none if no use)."""
+    def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Kept | None:
+        """Put network and optimizer where they stood; None, and nothing changed, if there is no state of this training."""
         try:
             with zipfile.ZipFile(self.path) as archive:
                 if damaged := archive.testzip():  # torch reads on over a wrong checksum
                     raise zipfile.BadZipFile(damaged)
             state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
             if state["purpose"] != self._key() or _shapes(state["network"]) != _shapes(network.state_dict()):
-                return 0, []
-            done, losses = int(state["step"]), list(state["losses"])
+                return None
+            kept = Kept(int(state["step"]), list(state["losses"]), dict(state["rest"]))
+            if len(kept.losses) != kept.step:
+                raise ValueError("another number of losses than of steps")
             optimizer.load_state_dict(state["optimizer"])
             network.load_state_dict(state["network"])
-            return done, losses
+            return kept
         except FileNotFoundError:
-            return 0, []
+            return None
         except (*_UNREADABLE, RuntimeError, LookupError, TypeError, ValueError):
             log.warning("%s is damaged: this training starts from its first step", self.path.name)
-            return 0, []
+            return None
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -1,29 +1,30 @@
-"""The training loop, top to bottom: draw patches, augment, forward, backward, clip, step."""
+"""The training loop, top to bottom: draw patches, augment, forward, backward, clip, step, average."""
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from brainunet.config import TrainConfig
 from brainunet.data.augment import augment_from
 from brainunet.data.patches import PatchSource, draw_batch
 from brainunet.data.preprocess import PreparedCase
 from brainunet.errors import BrainUNetError, ConfigError
-from brainunet.losses import loss_from
+from brainunet.losses import Loss, loss_from
 from brainunet.losses.proximal import add_proximal_gradient
 from brainunet.model import default_device
+from brainunet.model.forward import logits_of
+from brainunet.training.average import average_in
 from brainunet.training.checkpoint import Checkpoint
+from brainunet.training.precision import uses_bf16
 from brainunet.training.seeds import derive
-
-WRONG_GRADIENT = 0.05  # of its largest entry; bfloat16's own rounding stays below 0.02
-SHORT_SIDE = 4  # below it a 3x3x3 convolution can reach over two borders at once
 
 
 class TrainingDivergedError(BrainUNetError):
@@ -41,6 +42,47 @@ class Trained:
         return sum(self.losses) / len(self.losses)
 
 
+@dataclass
+class Training:
+    """A training under way: all that a step reads and changes.
+
+    Attributes:
+        batches: images (B, C, X, Y, Z) and labels (B, X, Y, Z), augmented; the place in it is that of ``losses``.
+        anchors: the parameters that FedProx pulls to, none without a pull.
+        average: name -> running mean of the weights; None keeps none.
+        losses: one per step done.
+        seconds: spent in steps.
+        rest: what else is kept in the checkpoint, for the caller.
+    """
+
+    network: nn.Module
+    config: TrainConfig
+    device: torch.device
+    half: bool
+    loss_of: Loss
+    optimizer: torch.optim.Optimizer
+    parameters: list[nn.Parameter]
+    batches: Iterator[tuple[Tensor, Tensor]]
+    proximal_mu: float = 0.0
+    anchors: list[Tensor] = field(default_factory=list)
+    average: dict[str, Tensor] | None = None
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    rest: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def done(self) -> int:
+        return len(self.losses)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """
+        Raises:
+            BrainUNetError: the disk is full or the folder can't be written.
+        """
+        rest = {"average": self.average, "seconds": self.seconds, "rest": self.rest}
+        checkpoint.save(self.done, self.losses, self.network, self.optimizer, rest)
+
+
 def train(
     network: nn.Module,
     cases: Sequence[PreparedCase],
@@ -54,7 +96,7 @@ def train(
     """Train ``network`` in place for ``config.steps`` steps on patches of labelled ``cases``.
 
     Every step draws from its own seed, so a run repeats exactly on one machine's CPU, and one that was cut off goes on from its
-    checkpoint as if it had not been.
+    checkpoint as if it had not been. With ``config.average_decay`` the network ends with the running mean of its weights.
 
     Args:
         seed: of patches and augmentation.
@@ -66,61 +108,105 @@ def train(
         ConfigError: no cases, an unknown loss, a patch so small that a norm sees a single voxel, or bf16 where it goes wrong.
         TrainingDivergedError: the loss or a gradient is NaN or infinite.
     """
+    training = begin(network, cases, config, seed=seed, proximal_mu=proximal_mu, checkpoint=checkpoint)
+    while training.done < config.steps:
+        take_step(training, learning_rate_at(training.done, config))
+        on_step(training.done, training.losses[-1])
+        if checkpoint and training.done % checkpoint.every_steps == 0:
+            training.save(checkpoint)
+    if training.average is not None:
+        network.load_state_dict(training.average)
+    return Trained(tuple(training.losses))
+
+
+def begin(
+    network: nn.Module,
+    cases: Sequence[PreparedCase],
+    config: TrainConfig,
+    *,
+    seed: int,
+    proximal_mu: float = 0.0,
+    checkpoint: Checkpoint | None = None,
+) -> Training:
+    """A training before its first step, or where its checkpoint left it.
+
+    Raises:
+        ConfigError: see :func:`train`.
+    """
     if not cases:
         raise ConfigError("training", found="no labelled case", expected="at least one")
     device = default_device()
     network.train().to(device)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # true of modules, missing in torch's stubs
-    loss_of = loss_from(config.loss)
-    augment = augment_from(config.augment)
-    sources = [PatchSource(case) for case in cases]
     parameters = [p for p in network.parameters() if p.requires_grad]
-    anchors = [p.detach().clone() for p in parameters] if proximal_mu else []
-    optimizer = optimizer_for(parameters, config)
-    batch = (config.batch_size, cases[0].image.shape[0], *config.patch)
-    half = uses_bf16(config.precision, device, network, batch)
-    done, losses = checkpoint.restore(network, optimizer) if checkpoint else (0, [])
+    training = Training(
+        network=network,
+        config=config,
+        device=device,
+        half=uses_bf16(config.precision, device, network, (config.batch_size, cases[0].image.shape[0], *config.patch)),
+        loss_of=loss_from(config.loss),
+        optimizer=optimizer_for(parameters, config),
+        parameters=parameters,
+        batches=iter(()),
+        proximal_mu=proximal_mu,
+        anchors=[p.detach().clone() for p in parameters] if proximal_mu else [],
+    )
+    kept = checkpoint.restore(network, training.optimizer) if checkpoint else None
+    if kept is not None:
+        training.losses = list(kept.losses)
+        training.average = kept.rest.get("average")
+        training.seconds = kept.rest.get("seconds", 0.0)
+        training.rest = kept.rest.get("rest", {})
+    training.batches = _batches([PatchSource(case) for case in cases], config, seed, training.done * config.accumulate)
+    return training
 
-    for step in range(done, config.steps):
-        rng = np.random.default_rng(derive(seed, "patches", step))
+
+def take_step(training: Training, rate: float) -> None:
+    """One optimizer step at learning rate ``rate``: the gradient's mean over ``config.accumulate`` batches.
+
+    Raises:
+        TrainingDivergedError: the loss or a gradient is NaN or infinite.
+    """
+    started = time.perf_counter()
+    config = training.config
+    for group in training.optimizer.param_groups:
+        group["lr"] = rate
+    training.optimizer.zero_grad(set_to_none=True)
+    value = 0.0
+    for _ in range(config.accumulate):
+        images, labels = next(training.batches)
+        images = images.to(training.device, memory_format=torch.channels_last_3d)
+        with torch.autocast(training.device.type, dtype=torch.bfloat16, enabled=training.half):
+            logits = logits_of(training.network, images)
+        loss = training.loss_of(logits, labels.to(training.device)) / config.accumulate
+        loss.backward()  # type: ignore[no-untyped-call]
+        value += loss.item()
+    add_proximal_gradient(training.parameters, training.anchors, training.proximal_mu)
+    norm = nn.utils.clip_grad_norm_(training.parameters, config.gradient_clip)
+    if not (math.isfinite(value) and math.isfinite(norm.item())):
+        raise TrainingDivergedError(
+            f"training, step {training.done + 1}",
+            found=f"a loss of {value} with a gradient norm of {norm.item()}",
+            expected="finite numbers",
+            remedy="lower train.learning_rate, or set train.precision to fp32",
+        )
+    training.optimizer.step()
+    if config.average_decay:
+        training.average = average_in(training.average, training.network, config.average_decay, training.done)
+    training.losses.append(value)
+    training.seconds += time.perf_counter() - started
+
+
+def _batches(sources: Sequence[PatchSource], config: TrainConfig, seed: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+    augment = augment_from(config.augment)
+    number = start
+    while True:
+        rng = np.random.default_rng(derive(seed, "patches", number))
         images, labels = draw_batch(
             sources, rng, size=config.batch_size, patch=config.patch, foreground_probability=config.foreground_probability
         )
-        images, labels = augment(images, labels, derive(seed, "augment", step))
-        images = images.to(device, memory_format=torch.channels_last_3d)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, config)
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-            logits = _logits(network, images)
-        loss = loss_of(logits, labels.to(device))
-        loss.backward()  # type: ignore[no-untyped-call]
-        add_proximal_gradient(parameters, anchors, proximal_mu)
-        norm = nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
-        value = loss.item()
-        if not (math.isfinite(value) and math.isfinite(norm.item())):
-            raise TrainingDivergedError(
-                f"training, step {step + 1}",
-                found=f"a loss of {value} with a gradient norm of {norm.item()}",
-                expected="finite numbers",
-                remedy="lower train.learning_rate, or set train.precision to fp32",
-            )
-        optimizer.step()
-        losses.append(value)
-        on_step(step + 1, value)
-        if checkpoint and (step + 1) % checkpoint.every_steps == 0:
-            checkpoint.save(step + 1, losses, network, optimizer)
-    return Trained(tuple(losses))
-
-
-def _logits(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    try:
-        logits: torch.Tensor = network(images)
-        return logits
-    except ValueError as error:  # of a norm whose channel has shrunk to one voxel
-        raise ConfigError(
-            "train.patch", found=str(error), expected="a patch that this network can halve", remedy="choose larger sides"
-        ) from None
+        yield augment(images, labels, derive(seed, "augment", number))
+        number += 1
 
 
 def optimizer_for(parameters: Sequence[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
@@ -128,8 +214,13 @@ def optimizer_for(parameters: Sequence[nn.Parameter], config: TrainConfig) -> to
     return kind(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
-def learning_rate_at(step: int, config: TrainConfig) -> float:
-    """The rate of step ``step`` (from 0): linear warm-up, then constant or half a cosine down to 0 after the last step.
+def learning_rate_at(step: int, config: TrainConfig, progress: float | None = None) -> float:
+    """The rate of step ``step`` (from 0): linear warm-up, then the schedule from ``learning_rate`` down.
+
+    "cosine" falls along half a cosine to 0 after the last step, "poly" as (1 - progress)^0.9 (nnU-Net's, Isensee et al. 2021).
+
+    Args:
+        progress: the share of the training that is done, where it is not that of ``config.steps`` (a training by the clock).
 
     >>> config = TrainConfig(steps=10, warmup_steps=2, schedule="cosine", learning_rate=1.0)
     >>> [round(learning_rate_at(step, config), 3) for step in (0, 1, 2, 6)]
@@ -137,84 +228,13 @@ def learning_rate_at(step: int, config: TrainConfig) -> float:
     """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
-    if config.schedule == "constant":
-        return config.learning_rate
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def uses_bf16(precision: str, device: torch.device, network: nn.Module, batch: Sequence[int]) -> bool:
-    """Whether to autocast to bfloat16; "auto" does so where the hardware has instructions for it and the gradients are right.
-
-    Args:
-        batch: the shape (B, C, X, Y, Z) of what ``network`` will be trained on.
-
-    Raises:
-        ConfigError: "bf16" on a CPU where a gradient of this network would be wrong.
-    """
-    if precision == "fp32" or (precision == "auto" and not _has_bf16_instructions(device)):
-        return False
-    wrong = wrong_in_bf16(network, batch) if device.type == "cpu" else None
-    if wrong and precision == "bf16":
-        raise ConfigError(
-            "train.precision",
-            found=f"bf16, in which this processor gets the gradient of {wrong} wrong",
-            expected="fp32 or auto for patches this small",
-            remedy="set train.precision to auto, or choose larger sides for train.patch",
-        )
-    return wrong is None
-
-
-def wrong_in_bf16(network: nn.Module, batch: Sequence[int]) -> str | None:
-    """The first convolution whose gradients in bfloat16 on this CPU are not those in float32, in words; None if all are right.
-
-    A processor's flags don't tell: oneDNN 3.12 for AVX-512 takes the weight gradient of a padded 3x3x3 convolution over two
-    slices from the wrong slice and from memory behind the last one, and by its source the same code serves processors that
-    have instructions for bfloat16 but no AMX. So every convolution is tried once, on numbers of its own.
-
-    Args:
-        batch: the shape (B, C, X, Y, Z) of the network's input.
-    """
-    twin = copy.deepcopy(network).to("meta")  # shapes without arithmetic; the network itself stays as it is
-    seen: dict[tuple[str, tuple[int, ...]], tuple[str, nn.Module]] = {}
-
-    def note(name: str, layer: nn.Module, x: torch.Tensor) -> None:
-        shape = tuple(x.shape)
-        if min(shape[2:]) >= SHORT_SIDE:  # a short one is tried as it is: how it is shared among threads matters too
-            shape = (min(shape[0], 2), shape[1], SHORT_SIDE, SHORT_SIDE, SHORT_SIDE)
-        seen.setdefault((repr(layer), shape), (name, layer))
-
-    for name, layer in twin.named_modules():
-        if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
-            layer.register_forward_pre_hook(lambda layer, inputs, name=name: note(name, layer, *inputs))
-    _logits(twin, torch.empty(*batch, device="meta"))
-    for (_, shape), (name, layer) in seen.items():
-        if not _same_gradients_in_bf16(layer.to_empty(device="cpu"), shape):
-            return f"{name} over {' x '.join(str(side) for side in shape[2:])} voxels"
-    return None
-
-
-def _same_gradients_in_bf16(layer: nn.Module, shape: Sequence[int]) -> bool:
-    generator = torch.Generator().manual_seed(0)
-    parameters = list(layer.parameters())
-    with torch.no_grad():
-        for parameter in parameters:
-            parameter.requires_grad_(True).normal_(generator=generator)
-    x = torch.randn(*shape, generator=generator).to(memory_format=torch.channels_last_3d).requires_grad_(True)
-
-    def gradients(*, half: bool) -> tuple[torch.Tensor, ...]:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-            y = layer(x)
-        towards = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y)
-        return torch.autograd.grad(y, [x, *parameters], towards)
-
-    pairs = zip(gradients(half=True), gradients(half=False), strict=True)
-    # "not <=" of the largest difference: a NaN is wrong too
-    return all(bool((ours - true).abs().max() <= WRONG_GRADIENT * true.abs().max()) for ours, true in pairs)
-
-
-def _has_bf16_instructions(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    has = torch.cpu.get_capabilities()
-    return any(bool(has.get(feature)) for feature in ("avx512_bf16", "amx_bf16", "bf16"))
+    if progress is None:
+        progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    left = 1 - min(1.0, progress)
+    match config.schedule:
+        case "cosine":
+            return config.learning_rate * 0.5 * (1 - math.cos(math.pi * left))
+        case "poly":
+            return config.learning_rate * float(left**0.9)
+        case "constant":
+            return config.learning_rate

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from brainunet.records import FaultCode
@@ -44,7 +45,9 @@ class WatchedCheckpoint(Checkpoint):
     every_s: float = 60.0
     _saved_at: list[float] = field(default_factory=lambda: [time.monotonic()], repr=False, compare=False)
 
-    def save(self, step: int, losses: list[float], network: Any, optimizer: Any) -> None:
+    def save(
+        self, step: int, losses: list[float], network: Any, optimizer: Any, rest: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         """Save if it is time to, and always before stopping.
 
         Raises:
@@ -59,7 +62,7 @@ class WatchedCheckpoint(Checkpoint):
             stopped = reason
         is_time = time.monotonic() - self._saved_at[0] >= self.every_s
         if stopped or is_time or step % self.kept.every_steps == 0:
-            self.kept.save(step, losses, network, optimizer)
+            self.kept.save(step, losses, network, optimizer, rest)
             self._saved_at[0] = time.monotonic()
         if stopped:
             raise stopped

@@ -157,9 +157,8 @@ def _score(network: nn.Module, task: AnyTask, site: Site, keep_going: KeepGoing)
     for case in site.validation:
         for prepared in _prepared([case], task, site, keep_going):
             assert prepared.label is not None
-            scores.append(
-                score_case(case.case_id, predict_labels(network, prepared.image, task.validation.window), prepared.label)
-            )
+            predicted = predict_labels(network, prepared.image, task.validation.window)
+            scores.append(score_case(case.case_id, predicted, prepared.label, prepared.spacing_mm, task.validation.metrics))
     return site_score(scores, task.validation.min_cases)
 
 

@@ -84,6 +84,13 @@ def _has_plausible_cases(reply: Reply, task: AnyTask, limits: AdmissionConfig) -
     return None
 
 
+def _tells_what_was_asked(reply: Reply, task: AnyTask, limits: AdmissionConfig) -> str | None:
+    if isinstance(reply, Fault):
+        return None
+    unasked = sorted({row.metric for row in reply.score.rows} - set(task.validation.metrics))
+    return f"tells {unasked[0]}, asked was {', '.join(task.validation.metrics)}" if unasked else None
+
+
 def _has_the_layout_of_the_model(reply: Reply, task: AnyTask, limits: AdmissionConfig) -> str | None:
     if isinstance(reply, TrainReply) and reply.delta.layout != task.weights.layout:
         return "the update's names or shapes are not the model's"
@@ -106,6 +113,7 @@ RULES: Final[Sequence[Rule]] = (
     _answers_this_task,
     _is_of_the_kind_asked_for,
     _has_plausible_cases,
+    _tells_what_was_asked,
     _has_the_layout_of_the_model,
     _is_finite,
     _is_no_longer_than_models_are,

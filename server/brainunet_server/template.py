@@ -63,6 +63,7 @@ port = @PORT@
 [validation]
 # window = [96, 96, 96]  # voxels; a site scores its cases in windows of this size
 # min_cases = 3  # with fewer validation cases a site tells no figures; its own settings may ask for more
+# metrics = ["dice"]  # also hd95_mm, lesion_dice, lesion_hd95_mm, nsd_0_5mm, nsd_1mm: a second or so more for each case
 
 [strategy]
 # name = "fedavg"

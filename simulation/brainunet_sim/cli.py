@@ -15,8 +15,9 @@ import typer
 from brainunet.config import load
 from brainunet.data.cases import parse_convention
 from brainunet.errors import UsageError
+from brainunet.folders import take_folder
 from brainunet.terminal import main_of
-from brainunet_sim.folder import take_folder
+from brainunet_sim.folder import SIMULATION
 from brainunet_sim.scenario import SimulationConfig
 
 if TYPE_CHECKING:
@@ -83,15 +84,15 @@ def simulate(
         "model": preset and {"preset": preset},
         "phantom": {} if phantom else None,
     }
-    from brainunet_sim.request import RANDOM, STARTER_NAME, Request, new_run_id, save_request
+    from brainunet.training.start import settings_of_model
+    from brainunet_sim.request import Request, new_run_id, save_request, start_file
     from brainunet_sim.run import require_possible
-    from brainunet_sim.start import settings_of_model
 
     resolved = load(
         SimulationConfig,
         config,
         settings or (),
-        base=settings_of_model(init),
+        base=settings_of_model(start_file(init)),
         options={name: value for name, value in options.items() if value is not None},
     )
     request = Request(
@@ -105,7 +106,7 @@ def simulate(
         partition_file=partition_file,
     )
     require_possible(request)
-    take_folder(out, overwrite, needed=[data, partition_file, None if init in (STARTER_NAME, RANDOM) else Path(init)])
+    take_folder(out, SIMULATION, overwrite, needed=[data, partition_file, request.start_file])
     save_request(request)
     _run(request, as_json, quiet, debug)
 

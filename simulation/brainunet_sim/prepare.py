@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from brainunet.config import PreprocessConfig
 from brainunet.data.cache import CaseCache
-from brainunet.data.cases import find_cases
 from brainunet.data.phantom import write_phantoms
 from brainunet.data.splits import Side, hold_out
-from brainunet.errors import ConfigError, DataError
+from brainunet.data.usable import Progress, UsableCases
+from brainunet.errors import ConfigError
 from brainunet.files import writing_aside
-from brainunet.labels import Convention, Modality
-from brainunet.records import Case, Problem
 from brainunet_client.site import Site
 from brainunet_sim.partition import partition, partition_from_file
 from brainunet_sim.scenario import PhantomConfig, SimulationConfig
-
-# what is being done, how far, of how many
-Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class UsableCases:
-    """Cases that could be read, with their tumour's volume, and those that could not."""
-
-    cases: Mapping[str, Case]
-    tumour_ml: Mapping[str, float]
-    skipped: tuple[Problem, ...]
 
 
 def make_phantoms(folder: Path, config: PhantomConfig, on_progress: Progress) -> None:
@@ -46,41 +27,6 @@ def make_phantoms(folder: Path, config: PhantomConfig, on_progress: Progress) ->
         shape=config.shape,
         on_case=lambda _: on_progress("making phantoms", next(done), config.cases),
     )
-
-
-def usable_cases(
-    folder: Path,
-    cache: CaseCache,
-    modalities: Sequence[Modality],
-    preprocess: PreprocessConfig,
-    convention: Convention | None,
-    on_progress: Progress,
-) -> UsableCases:
-    """Every case below ``folder`` that can be read, preprocessed once into the cache.
-
-    Raises:
-        DataError: none is usable; the message lists the reasons.
-    """
-    found = find_cases(folder, modalities=modalities, convention=convention)
-    usable: dict[str, Case] = {}
-    tumour_ml: dict[str, float] = {}
-    problems = list(found.problems)
-    for number, case in enumerate(found.cases, start=1):
-        try:
-            prepared = cache.get(case, modalities, preprocess)
-        except DataError as error:
-            problems.append(Problem(case.case_id, str(error)))
-        else:
-            assert prepared.label is not None
-            usable[case.case_id] = case
-            tumour_ml[case.case_id] = np.count_nonzero(prepared.label) * float(np.prod(prepared.spacing_mm)) / 1000
-        on_progress("reading cases", number, len(found.cases))
-    if not usable:
-        reasons = "".join(f"\n  {problem.reason}" for problem in problems)
-        raise DataError(
-            folder, found=f"no usable case of {len(problems)}:{reasons.rstrip('.')}", remedy="mend the files named above"
-        )
-    return UsableCases(usable, tumour_ml, tuple(problems))
 
 
 def deal_sites(

@@ -12,6 +12,7 @@ from brainunet.config import sha256_of
 from brainunet.errors import ConfigError
 from brainunet.files import writing_aside
 from brainunet.labels import Convention
+from brainunet.starter import STARTER
 from brainunet_server.store.opening import without_password
 from brainunet_sim.scenario import SimulationConfig
 
@@ -38,8 +39,17 @@ class Request:
     partition_file: Path | None = None
 
     @property
+    def start_file(self) -> Path | None:
+        return start_file(self.init)
+
+    @property
     def store(self) -> str | Path:
         return self.database or self.out / "store.sqlite"
+
+
+def start_file(init: str) -> Path | None:
+    """The model file that ``init`` means; None for random weights."""
+    return None if init == RANDOM else STARTER if init == STARTER_NAME else Path(init)
 
 
 def new_run_id() -> str:

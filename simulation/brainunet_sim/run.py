@@ -11,10 +11,12 @@ from typing import Any
 from brainunet.config import sha256_of
 from brainunet.data.cache import CaseCache
 from brainunet.data.cases import find_cases
+from brainunet.data.usable import Progress, usable_cases
 from brainunet.errors import BrainUNetError, ConfigError, FederationError
 from brainunet.losses import loss_from
 from brainunet.modelfile import ModelCard, read_model, trained_on
 from brainunet.records import AnyTask, Reply
+from brainunet.training.start import starting_model
 from brainunet.weights import Weights
 from brainunet_client.flower.app import client_app
 from brainunet_client.site import Site
@@ -27,10 +29,9 @@ from brainunet_server.store.opening import without_password
 from brainunet_server.store.rows import Run
 from brainunet_sim.local_grid import SITE, run_locally
 from brainunet_sim.partition import partition_named
-from brainunet_sim.prepare import Progress, deal_sites, make_phantoms, usable_cases
+from brainunet_sim.prepare import deal_sites, make_phantoms
 from brainunet_sim.report import plot_dice, summarise, write_summary
 from brainunet_sim.request import Request
-from brainunet_sim.start import starting_model
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,11 @@ def simulate(request: Request, watch: Watch) -> dict[str, Any]:
 
 def _first_model(request: Request) -> tuple[Weights, ModelCard]:
     """The model of round 0 as it was kept, so that a resume needs no other file; at first, the one that was asked for."""
+    config = request.config
     try:
         return read_model(Keeping(request.store, request.out / "models", request.out / "replies").model_file(0))
     except ConfigError:
-        return starting_model(request.init, request.config)
+        return starting_model(request.start_file, config.model, config.preprocess, config.seed)
 
 
 def federate(
@@ -164,7 +166,7 @@ def require_possible(request: Request) -> None:
     partition_named(config.partition.name)
     strategy_from(config.strategy, sites=config.sites)
     loss_from(config.train.loss)
-    starting_model(request.init, config)
+    starting_model(request.start_file, config.model, config.preprocess, config.seed)
     without_password(request.store)
     if request.data is not None:
         find_cases(request.data, modalities=config.model.modalities, convention=request.convention)

@@ -71,7 +71,8 @@ def score_of(weights: Weights, site: Site, norm: Norm = "group") -> SiteScore:
     for case in site.validation:
         prepared = site.cache.get(case, NANO.modalities, PreprocessConfig())
         assert prepared.label is not None
-        scores.append(score_case(case.case_id, predict_labels(made, prepared.image, (96, 96, 96)), prepared.label))
+        labels = predict_labels(made, prepared.image, (96, 96, 96))
+        scores.append(score_case(case.case_id, labels, prepared.label, prepared.spacing_mm, ["dice"]))
     return site_score(scores)
 
 

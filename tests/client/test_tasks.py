@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from brainunet.config import ModelConfig, PreprocessConfig, ValidationConfig
 from brainunet.errors import BrainUNetError, ConfigError, DataError
 from brainunet.inference.predictor import predict_labels
-from brainunet.metrics.report import score_case
+from brainunet.metrics.report import STRUCTURES, score_case
 from brainunet.metrics.summary import site_score
 from brainunet.model import set_weights, weights_of
 from brainunet.records import AnyTask, EvaluateReply, FaultCode, SiteScore, TrainReply, TrainTask
@@ -51,7 +52,8 @@ def score_of(made_with_seed: int, site: Site) -> SiteScore:
     for case in site.validation:
         prepared = site.cache.get(case, NANO.modalities, PreprocessConfig())
         assert prepared.label is not None
-        scores.append(score_case(case.case_id, predict_labels(made, prepared.image, None), prepared.label))
+        labels = predict_labels(made, prepared.image, None)
+        scores.append(score_case(case.case_id, labels, prepared.label, prepared.spacing_mm, ["dice"]))
     return site_score(scores)
 
 
@@ -137,6 +139,16 @@ def test_figures_over_too_few_cases_do_not_leave_in_any_form(make: Callable[...,
     assert figure is not None
     assert repr(figure) not in pack(reply).header
     assert "mean" not in pack(reply).header
+
+
+def test_the_task_says_which_metrics_are_told(site: Site) -> None:
+    asked = ("dice", "hd95_mm", "lesion_dice", "lesion_hd95_mm")
+
+    reply = do(evaluate_task(weights(), validation=ValidationConfig(window=None, metrics=asked)), site)
+
+    assert {(row.structure, row.metric) for row in reply.score.rows} == set(product(STRUCTURES, asked))
+    assert all(row.mean is not None for row in reply.score.rows)
+    assert unpack(pack(reply), EvaluateReply) == reply
 
 
 def test_only_cases_that_could_be_scored_count_for_the_minimum(site: Site, tmp_path: Path) -> None:
@@ -275,11 +287,12 @@ def test_the_checkpoint_of_the_same_task_is_taken_up_and_gone_once_there_is_a_re
     cut_off(task, site)
     kept = checkpoint_of(task, site)
     made = network(seed=9)
-    done, losses = kept.restore(made, optimizer_for(list(made.parameters()), task.train))
+    found = kept.restore(made, optimizer_for(list(made.parameters()), task.train))
+    assert found is not None
 
     reply = train(task, site)
 
-    assert (done, sum(losses) / 2) == (2, reply.loss)
+    assert (found.step, sum(found.losses) / 2) == (2, reply.loss)
     assert reply.delta.digest == weights_of(made).minus(task.weights).digest
     assert list(site.work.iterdir()) == []
 

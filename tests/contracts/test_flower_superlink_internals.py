@@ -45,7 +45,7 @@ from flwr.superlink.routers.fleet.node_auth import NodeAuthMiddleware
 from flwr.superlink.servicer.fleet import fleet_handlers
 
 from brainunet.certificates import new_site_key
-from brainunet_server.flower.superlink import FLEET_PATHS
+from brainunet_server.flower.gate import FLEET_PATHS
 
 import numpy as np  # isort: skip
 

@@ -113,7 +113,7 @@ def test_help_names_the_commands_and_what_this_is_not() -> None:
     ended = run(brainunet, "--help")
 
     assert ended.code == 0
-    assert all(word in ended.out for word in ("phantom", "model", "--debug", "not a medical device"))
+    assert all(word in ended.out for word in ("phantom", "evaluate", "model", "--debug", "not a medical device"))
 
 
 def test_without_a_command_the_help_is_shown() -> None:

@@ -19,6 +19,7 @@ from brainunet.config import (
     PreprocessConfig,
     Settings,
     TrainConfig,
+    ValidationConfig,
     load,
     nearest,
     sha256_of,
@@ -260,3 +261,24 @@ def test_settings_survive_json_with_their_digest(steps: int, rate: float, weight
 
     assert back == config
     assert sha256_of(back) == sha256_of(config)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        (["dice", "lesion_dise"], "lesion_dise is not a metric that sites tell (did you mean lesion_dice?)"),
+        (["dice", "truth_volume_ml"], "truth_volume_ml is not a metric that sites tell"),  # it describes patients
+        (["hd95_mm"], "name dice, by which rounds are compared"),
+        (["dice", "dice"], "each metric only once"),
+    ],
+)
+def test_a_metric_that_sites_do_not_tell_is_refused_by_name(metrics: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(ValidationConfig, overrides=[f"metrics={metrics}"])
+
+    assert said in str(refused.value)
+
+
+def test_sites_tell_dice_and_more_where_it_is_asked_for() -> None:
+    assert ValidationConfig().metrics == ("dice",)
+    assert load(ValidationConfig, overrides=['metrics=["dice", "lesion_hd95_mm"]']).metrics == ("dice", "lesion_hd95_mm")

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from brainunet.config import SITE_METRICS
 from brainunet.labels import Label
-from brainunet.metrics import METRICS
+from brainunet.metrics import METRICS, Missing, pair_of
 from brainunet.metrics.overlap import dice
 from brainunet.metrics.report import STRUCTURES, score_case
-from brainunet.metrics.summary import (
-    Worst,
-    best_round,
-    best_round_by_worst,
-    federation_mean,
-    mean_of,
-    mean_region_dice,
-    site_score,
-    worst_region_dice,
-    worst_site,
-)
-from brainunet.records import CaseScore, CaseScoreRow, ScoreRow, SiteScore, Structure
+from brainunet.records import CaseScore
+from tests.support.masks import MM, Mask, Spacing, box, spacings
+from tests.support.masks import masks as small_masks
 
-Mask = npt.NDArray[np.bool_]
-
-SHAPE = (4, 3, 2)
-masks = hnp.arrays(np.bool_, SHAPE)
-label_maps = hnp.arrays(np.uint8, SHAPE, elements=st.integers(0, 3))
+label_maps = hnp.arrays(np.uint8, (4, 3, 2), elements=st.integers(0, 3))
 
 
 def voxels(array: npt.NDArray[np.uint8], wanted: set[int]) -> set[tuple[int, int, int]]:
@@ -41,11 +30,6 @@ def voxels(array: npt.NDArray[np.uint8], wanted: set[int]) -> set[tuple[int, int
 
 def line(*values: int) -> npt.NDArray[np.uint8]:
     return np.array(values, np.uint8)[:, None, None]
-
-
-def case(case_id: str, **values: float | None) -> CaseScore:
-    structures: dict[str, Structure] = {"ET": "ET", "TC": "TC", "WT": "WT"}
-    return CaseScore(case_id, tuple(CaseScoreRow(structures[name], "dice", value) for name, value in values.items()))
 
 
 def rows_of(score: CaseScore) -> dict[str, float | None]:
@@ -70,15 +54,109 @@ def test_masks_of_two_shapes_are_refused() -> None:
         dice(line(0, 1) > 0, line(0, 1, 1) > 0)
 
 
-@pytest.mark.parametrize("name", METRICS)
-@given(a=masks, b=masks)
-def test_every_metric_is_symmetric_and_perfect_agreement_is_best(name: str, a: Mask, b: Mask) -> None:
-    metric = METRICS[name]
+# What each metric says of no voxel at all, of a prediction without a truth, and of a truth without a prediction; the one mask
+# that there is holds 1 ml in one piece, in a volume of 8 ml.
+EMPTY: dict[str, tuple[float | None, float | None, float | None]] = {
+    "dice": (1, 0, 0),
+    "hd95_mm": (0, 374, 374),
+    "nsd_0_5mm": (1, 0, 0),
+    "nsd_1mm": (1, 0, 0),
+    "lesion_dice": (1, 0, 0),
+    "lesion_hd95_mm": (0, 374, 374),
+    "lesion_tp": (0, 0, 0),
+    "lesion_fp": (0, 1, 0),
+    "lesion_fn": (0, 0, 1),
+    "sensitivity": (None, None, 0),
+    "specificity": (1, 7 / 8, 1),
+    "volume_ml": (0, 1, 0),
+    "truth_volume_ml": (0, 0, 1),
+}
 
-    assert metric(a, b) == metric(b, a)
-    assert metric(a, a) == 1.0
-    value = metric(a, b)
-    assert value is None or 0 <= value <= 1
+
+def value_of(name: str, predicted: Mask, truth: Mask, spacing: Spacing = MM) -> float | None:
+    value = METRICS[name].of(pair_of(predicted, truth, spacing))
+    if isinstance(value, Missing):
+        assert value.reason
+        return None
+    assert math.isfinite(value)
+    return value
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_says_what_it_makes_of_empty_masks(name: str) -> None:
+    nothing, tumour = np.zeros((20, 20, 20), bool), box((4, 4, 4), 10, (20, 20, 20))
+
+    values = tuple(value_of(name, *masks) for masks in ((nothing, nothing), (tumour, nothing), (nothing, tumour)))
+
+    assert values == EMPTY[name]
+
+
+@pytest.mark.parametrize("name", METRICS)
+@given(predicted=small_masks(), truth=small_masks(), spacing=spacings)
+@settings(deadline=None, max_examples=25)
+def test_every_metric_has_a_finite_value_or_a_reason_and_keeps_its_promises(
+    name: str, predicted: Mask, truth: Mask, spacing: Spacing
+) -> None:
+    metric = METRICS[name]
+    value, perfect = value_of(name, predicted, truth, spacing), value_of(name, truth, truth, spacing)
+
+    if metric.unit == "" and value is not None:
+        assert 0 <= value <= 1
+    if value is not None:
+        assert value >= 0
+    if metric.best is not None and perfect is not None:
+        assert perfect == metric.best
+    if metric.symmetric:
+        assert value_of(name, truth, predicted, spacing) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("name", METRICS)
+@given(predicted=small_masks(), truth=small_masks(), spacing=spacings)
+@settings(deadline=None, max_examples=25)
+def test_no_metric_depends_on_the_order_or_the_direction_of_the_axes(
+    name: str, predicted: Mask, truth: Mask, spacing: Spacing
+) -> None:
+    turned = [np.flip(mask, axis=0).transpose(2, 0, 1) for mask in (predicted, truth)]
+
+    value = value_of(name, turned[0], turned[1], (spacing[2], spacing[0], spacing[1]))
+    assert value == pytest.approx(value_of(name, predicted, truth, spacing))
+
+
+@pytest.mark.parametrize("name", sorted(set(METRICS) - {"specificity"}))
+@given(predicted=small_masks(), truth=small_masks())
+@settings(deadline=None, max_examples=15)
+def test_air_around_the_masks_changes_only_the_share_of_it_that_was_left_alone(name: str, predicted: Mask, truth: Mask) -> None:
+    assert value_of(name, np.pad(predicted, 5), np.pad(truth, 5)) == pytest.approx(value_of(name, predicted, truth))
+
+
+def test_sensitivity_specificity_and_volumes_of_ten_voxels() -> None:
+    predicted, truth = line(1, 1, 1, 1, 0, 0, 0, 0, 0, 0) > 0, line(0, 0, 1, 1, 1, 0, 0, 0, 0, 0) > 0
+
+    assert value_of("sensitivity", predicted, truth) == 2 / 3
+    assert value_of("specificity", predicted, truth) == 5 / 7
+    assert value_of("volume_ml", predicted, truth, (10.0, 5.0, 2.0)) == pytest.approx(0.4)
+    assert value_of("truth_volume_ml", predicted, truth, (10.0, 5.0, 2.0)) == pytest.approx(0.3)
+    assert value_of("specificity", truth[2:5], truth[2:5]) is None
+
+
+def test_what_metrics_share_is_computed_once() -> None:
+    done: list[int] = []
+
+    def work(predicted: Mask, truth: Mask, spacing_mm: Spacing) -> int:
+        done.append(1)
+        return len(done)
+
+    pair = pair_of(box((1, 1, 1), 2), box((1, 1, 1), 3), MM)
+
+    assert (pair.once(work), pair.once(work), done) == (1, 1, [1])
+
+
+def test_what_a_site_may_tell_are_metrics_that_judge_and_their_figures_are_within_bounds() -> None:
+    for name, (low, high) in SITE_METRICS.items():
+        best = METRICS[name].best
+        assert best is not None
+        assert low <= best <= high
+        assert all(low <= value <= high for value in EMPTY[name] if value is not None)
 
 
 @given(predicted=label_maps, truth=label_maps)
@@ -91,7 +169,7 @@ def test_the_figures_of_a_case_are_those_of_sets_of_voxels(
         p, t = voxels(predicted, wanted), voxels(truth, wanted)
         expected[structure] = 2 * len(p & t) / (len(p) + len(t)) if p or t else 1.0
 
-    assert rows_of(score_case("case", predicted, truth)) == pytest.approx(expected)
+    assert rows_of(score_case("case", predicted, truth, MM)) == pytest.approx(expected)
 
 
 def test_the_regions_are_nested_and_each_holds_the_tissue_of_its_name() -> None:
@@ -103,159 +181,32 @@ def test_the_regions_are_nested_and_each_holds_the_tissue_of_its_name() -> None:
 
 
 def test_calling_enhancing_tumour_necrosis_spoils_et_but_neither_core_nor_whole() -> None:
-    score = rows_of(score_case("case", line(1, 1, 2, 0), line(3, 3, 2, 0)))
+    score = rows_of(score_case("case", line(1, 1, 2, 0), line(3, 3, 2, 0), MM))
 
     assert score == {"ET": 0.0, "TC": 1.0, "WT": 1.0, "NETC": 0.0, "SNFH": 1.0}
 
 
 def test_every_metric_is_reported_for_every_structure_with_a_value_or_a_reason() -> None:
-    rows = score_case("case", line(0, 0), line(0, 0)).rows
+    rows = score_case("case", line(0, 0), line(0, 0), MM).rows
 
     assert {(row.structure, row.metric) for row in rows} == set(product(STRUCTURES, METRICS))
     assert all((row.value is None) == (row.reason is not None) for row in rows)
 
 
-def test_a_site_s_figures_are_mean_and_median_of_the_cases_that_have_a_value() -> None:
-    score = site_score([case("a", ET=0.2, WT=0.9), case("b", ET=None, WT=0.8), case("c", ET=0.4, WT=0.1)])
+def test_only_the_metrics_asked_for_are_computed() -> None:
+    rows = score_case("case", line(0, 1), line(0, 1), MM, ["hd95_mm", "dice"]).rows
 
-    et, wt = score.rows
-    assert score.cases == 3
-    assert (et.structure, et.metric, et.n, et.missing) == ("ET", "dice", 2, 1)
-    assert et.mean == pytest.approx(0.3)
-    assert et.median == pytest.approx(0.3)
-    assert (wt.n, wt.missing, wt.median) == (3, 0, 0.8)
-    assert wt.mean == pytest.approx(0.6)
+    assert [(row.structure, row.metric) for row in rows] == list(product(STRUCTURES, ["hd95_mm", "dice"]))
 
 
-def test_a_structure_that_no_case_has_a_value_for_has_none_rather_than_zero() -> None:
-    (row,) = site_score([case("a", ET=None), case("b", ET=None)]).rows
+def test_specificity_counts_the_whole_volume_and_not_the_box_around_the_tumour() -> None:
+    predicted, truth = line(1, 1, *[0] * 98), line(1, 0, *[0] * 98)
 
-    assert (row.mean, row.median, row.n, row.missing) == (None, None, 0, 2)
+    rows = {row.structure: row.value for row in score_case("case", predicted, truth, MM, ["specificity"]).rows}
 
-
-def test_a_site_without_cases_has_no_figures() -> None:
-    assert site_score([]) == SiteScore(cases=0, rows=())
-    assert mean_of(site_score([])) == {}
-    assert federation_mean([site_score([])]) == {}
+    assert rows["NETC"] == 98 / 99
 
 
-def test_a_site_s_figures_hold_no_case_id() -> None:
-    assert "Jane" not in site_score([case("Jane Doe", ET=0.5)]).model_dump_json()
-
-
-def test_the_federation_s_mean_is_that_of_all_cases_however_they_are_dealt_out() -> None:
-    small = site_score([case("a", ET=1.0, TC=0.5)])
-    large = site_score([case("b", ET=0.4, TC=None), case("c", ET=0.2, TC=None), case("d", ET=None, TC=None)])
-    nothing = site_score([case("e", ET=None, TC=None)])
-
-    mean = federation_mean([small, large, nothing])
-
-    assert mean["ET"] == pytest.approx((1.0 + 0.4 + 0.2) / 3)
-    assert mean["TC"] == 0.5
-    assert federation_mean([nothing]) == {"ET": None, "TC": None}
-
-
-@given(st.lists(st.lists(st.none() | st.floats(0, 1), max_size=4), min_size=1, max_size=4))
-def test_one_large_site_or_many_small_ones_have_one_mean(sites: list[list[float | None]]) -> None:
-    scores = [site_score([case(str(i), WT=value) for i, value in enumerate(site)]) for site in sites]
-    everyone = site_score([case("x", WT=value) for site in sites for value in site])
-
-    assert federation_mean(scores).get("WT") == pytest.approx(mean_of(everyone).get("WT"))
-
-
-def test_only_the_metric_asked_for_is_averaged() -> None:
-    score = site_score([CaseScore("a", (CaseScoreRow("ET", "dice", 0.5), CaseScoreRow("ET", "hd95", 374.0)))])
-
-    assert mean_of(score) == federation_mean([score]) == {"ET": 0.5}
-    assert mean_of(score, "hd95") == federation_mean([score], "hd95") == {"ET": 374.0}
-
-
-def site(*et: float | None, wt: float | None = None, min_cases: int = 1) -> SiteScore:
-    """A site whose cases have these Dice of ET, and all the same of WT if there is one."""
-    values = [{"ET": value} | ({} if wt is None else {"WT": wt}) for value in et]
-    return site_score([case(str(i), **each) for i, each in enumerate(values)], min_cases)
-
-
-def test_figures_over_too_few_cases_are_withheld_and_the_number_of_cases_is_told() -> None:
-    assert site(0.2, 0.4, min_cases=3) == SiteScore(cases=2, rows=(), withheld=True)
-    assert site(0.2, 0.4, 0.6, min_cases=3).rows[0].mean == pytest.approx(0.4)
-    assert not site(0.2, 0.4, 0.6, min_cases=3).withheld
-
-
-def test_a_site_without_cases_has_nothing_to_withhold() -> None:
-    assert site_score([], 3) == SiteScore(cases=0, rows=())
-
-
-def test_a_figure_that_too_few_cases_have_is_dropped_and_only_how_many_is_told() -> None:
-    score = site_score([case("a", ET=0.2, WT=0.9), case("b", ET=None, WT=0.8), case("c", ET=0.4, WT=0.7)], 3)
-
-    et, wt = score.rows
-    assert (et.mean, et.median, et.n, et.missing) == (None, None, 2, 1)
-    assert wt.mean == pytest.approx(0.8)
-    assert not score.withheld
-    assert "0.2" not in score.model_dump_json()
-    assert "0.4" not in score.model_dump_json()
-
-
-@given(st.lists(st.none() | st.floats(0, 1), max_size=6), st.integers(1, 5))
-def test_no_figure_over_fewer_cases_than_the_minimum_ever_leaves(values: list[float | None], min_cases: int) -> None:
-    score = site(*values, min_cases=min_cases)
-
-    assert score.cases == len(values)
-    assert all(row.n >= min_cases for row in score.rows if row.mean is not None or row.median is not None)
-    assert all(row.mean is not None for row in score.rows if row.n >= min_cases)
-
-
-def test_a_withheld_figure_is_absent_from_every_mean_and_not_a_zero_in_it() -> None:
-    told, all_withheld, et_withheld = site(0.8, 0.6, wt=0.5), site(0.1, min_cases=2), site(0.1, None, wt=0.9, min_cases=2)
-
-    assert mean_of(all_withheld) == {}
-    assert mean_of(et_withheld) == {"ET": None, "WT": 0.9}
-    assert federation_mean([told, all_withheld]) == federation_mean([told])
-    assert federation_mean([told, et_withheld])["ET"] == pytest.approx(0.7)
-    assert federation_mean([all_withheld, et_withheld])["ET"] is None
-    assert mean_region_dice([all_withheld]) is None
-    assert mean_region_dice([told, et_withheld]) == pytest.approx((0.7 + 0.7) / 2)
-    assert best_round({0: mean_region_dice([told]), 1: mean_region_dice([all_withheld])}) == 0
-
-
-def test_the_worst_site_is_found_for_each_structure_among_those_that_tell() -> None:
-    sites = {
-        "LASUTH": site(0.3, wt=0.9),
-        "CRV": site(0.3, wt=0.5),
-        "silent": site(0.0, min_cases=2),
-        "half-silent": site(0.1, None, wt=0.8, min_cases=2),
-    }
-
-    assert worst_site(sites) == {"ET": Worst("CRV", 0.3), "WT": Worst("CRV", 0.5)}
-    assert worst_region_dice(sites) == pytest.approx(0.4)
-    assert worst_site({"silent": site(0.0, min_cases=2)}) == {}
-    assert worst_region_dice({}) is None
-
-
-def test_the_best_round_by_the_worst_site_is_not_the_best_by_the_mean() -> None:
-    rounds = {
-        0: {"large": site(0.5, 0.5, 0.5), "small": site(0.4)},
-        1: {"large": site(0.9, 0.9, 0.9), "small": site(0.1)},
-        2: {"large": site(0.6, 0.6, 0.6), "small": site(0.45)},
-        3: {"large": site(0.5, 0.5, 0.5), "small": site(0.45)},
-    }
-
-    assert best_round({number: mean_region_dice(sites.values()) for number, sites in rounds.items()}) == 1
-    assert best_round_by_worst(rounds) == 2  # the earliest of equals
-
-
-def test_a_round_that_the_worst_site_missed_does_not_win_by_that() -> None:
-    both, one = {"large": site(0.8), "small": site(0.4)}, {"large": site(0.9)}
-
-    assert best_round_by_worst({0: both, 1: one}) == 0
-    assert best_round_by_worst({0: one, 1: one | {"small": site(0.0, min_cases=2)}}) == 0
-    assert best_round_by_worst({}) is None
-    assert best_round_by_worst({0: {"small": site(0.4, min_cases=2)}}) is None
-
-
-def test_a_figure_of_no_case_is_refused() -> None:
-    with pytest.raises(ValueError, match="a figure of no case"):
-        ScoreRow(structure="ET", metric="dice", mean=0.5, median=None, n=0, missing=3)
-    with pytest.raises(ValueError, match="withheld, and yet there are figures"):
-        SiteScore(cases=3, rows=site(0.5).rows, withheld=True)
+def test_label_maps_of_two_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="two shapes"):
+        score_case("case", line(0, 1), line(0, 1, 1), MM)

@@ -13,7 +13,8 @@ from torch import nn
 from brainunet.config import TrainConfig
 from brainunet.errors import ConfigError
 from brainunet.model import weights_of
-from brainunet.training.loop import train, uses_bf16, wrong_in_bf16
+from brainunet.training.loop import train
+from brainunet.training.precision import uses_bf16, wrong_in_bf16
 from brainunet.weights import Weights
 from tests.support.nets import network
 from tests.support.prepared import prepared_case

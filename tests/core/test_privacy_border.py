@@ -175,6 +175,8 @@ def test_figures_that_no_site_can_have_are_refused() -> None:
         return {"structure": "WT", "metric": metric, "mean": mean, "median": mean, "n": n, "missing": 0}
 
     SiteScore.model_validate({"cases": 3, "rows": [row(), row(metric="hd95")]})
-    for rows in ([row(), row(0.6)], [row(1e308)], [row(-0.1)], [row(1e12, metric="hd95")], [row(n=4)]):
+    SiteScore.model_validate({"cases": 3, "rows": [row(374.0, metric="hd95_mm"), row(metric="lesion_dice")]})
+    distances = [[row(-1.0, metric="hd95_mm")], [row(2e4, metric="lesion_hd95_mm")], [row(1.5, metric="lesion_dice")]]
+    for rows in ([row(), row(0.6)], [row(1e308)], [row(-0.1)], [row(1e12, metric="hd95")], [row(n=4)], *distances):
         with pytest.raises(ValidationError):
             SiteScore.model_validate({"cases": 3, "rows": rows})

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brainunet.data.splits import SAME_PATIENT, Side, hold_out, patient_of
+from brainunet.data.splits import SAME_PATIENT, Side, SplitConfig, by_centre, folds, hold_out, patient_of, split_by
+from brainunet.errors import ConfigError
 
 african = st.builds("BraTS-SSA-{:05d}-{:03d}".format, st.integers(1, 40), st.integers(0, 2))
 of_2021 = st.builds("BraTS2021_{:05d}".format, st.sampled_from([626, 758, 639, 557, 1, 2, 3]))
@@ -101,3 +102,43 @@ def test_two_patients_are_enough_for_two_sides_however_many_visits_they_have(vis
     cases = [f"BraTS-SSA-{patient:05d}-{visit:03d}" for patient, n in enumerate(visits) for visit in range(n)]
 
     assert set(hold_out(cases).values()) == {"train", "validation"}
+
+
+@given(cases, st.integers(2, 6))
+def test_folds_hold_every_case_once_and_no_patient_twice(case_ids: list[str], count: int) -> None:
+    if len({patient_of(case) for case in case_ids}) < count:
+        with pytest.raises(ConfigError, match=f"{count} folds of"):
+            folds(case_ids, count)
+        return
+    dealt = folds(case_ids, count)
+
+    assert sorted(case for fold in dealt for case in fold) == sorted(case_ids)
+    assert all(dealt)
+    homes = {(patient_of(case), number) for number, fold in enumerate(dealt) for case in fold}
+    assert len(homes) == len({patient for patient, _ in homes})
+
+
+def test_centres_are_told_by_the_case_number() -> None:
+    assert by_centre(["BraTS-SSA-00123-000", "BraTS-SSA-00002-000"]) == {
+        "CRV": ["BraTS-SSA-00002-000"],
+        "NKDC": ["BraTS-SSA-00123-000"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("case_ids", "said"),
+    [
+        (["BraTS2021_00001", "BraTS-SSA-00002-000"], "tells no centre"),
+        (["BraTS-SSA-00002-000"], "at least two, to leave one out"),
+    ],
+)
+def test_what_has_no_centres_to_leave_out_is_refused(case_ids: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        by_centre(case_ids)
+
+
+def test_a_patient_may_not_be_on_both_sides() -> None:
+    ids = ["BraTS2021_00626", "BraTS2021_00758", "BraTS2021_00001"]
+
+    with pytest.raises(ConfigError, match="BraTS2021_00626 on both sides"):
+        split_by(SplitConfig(by="ids", cases=("BraTS2021_00758",)), ids)

@@ -27,6 +27,7 @@ _TORCH_HOMES = (
     "brainunet/losses",
     "brainunet/model",
     "brainunet/starter",
+    "brainunet/study",
     "brainunet/training",
     "client/brainunet_client/tasks.py",
 )
@@ -81,6 +82,8 @@ LIGHT: dict[str, tuple[str, ...]] = {
     "brainunet_server.cli": _HEAVY,
     "brainunet_sim.cli": _HEAVY,
     "brainunet.data": ("torch", "torchio", "flwr"),
+    "brainunet.evaluation.results": _HEAVY,
+    "brainunet.evaluation.scoring": _HEAVY,
     "brainunet.metrics": ("torch", "torchio", "flwr"),
     "brainunet.modelfile": ("torch", "torchio", "flwr"),
     "brainunet.wire": ("torch", "torchio", "flwr"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig
-from brainunet.records import EvaluateTask, Fault, FaultCode, Reply, TrainTask
+from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig, ValidationConfig
+from brainunet.records import EvaluateTask, Fault, FaultCode, Reply, ScoreRow, SiteScore, TrainTask
 from brainunet.weights import Weights
 from brainunet_server.admission import RULES, AdmissionConfig, admit, outliers
 from tests.support.replies import PLAN, START, delta, evaluate_reply, site_score, train_reply
@@ -30,6 +30,18 @@ def renamed() -> Weights:
 
 def reordered() -> Weights:
     return Weights.of(dict(reversed(delta(0.0).as_dict().items())))
+
+
+def told(*metrics: str) -> SiteScore:
+    rows = (ScoreRow(structure="WT", metric=name, mean=1.0, median=1.0, n=4, missing=0) for name in metrics)
+    return SiteScore(cases=4, rows=tuple(rows))
+
+
+def test_distances_are_admitted_where_they_were_asked_for() -> None:
+    asked = TRAIN.model_copy(update={"validation": ValidationConfig(metrics=("dice", "hd95_mm"))})
+
+    assert admit(train_reply(score=told("dice", "hd95_mm")), asked) is None
+    assert admit(train_reply(score=told("dice")), asked) is None
 
 
 def test_what_was_asked_for_is_admitted() -> None:
@@ -61,6 +73,7 @@ def test_a_fault_breaks_no_rule_for_it_is_counted_apart() -> None:
         (train_reply(changed("kernel", -np.inf)), "the update holds NaN or infinite values"),
         (train_reply(cases=5_000), "claims 5004 cases, more than 5000 are not believed"),
         (train_reply(score=site_score(cases=5)), "scored 5 cases of 4"),
+        (train_reply(score=told("dice", "hd95_mm")), "tells hd95_mm, asked was dice"),
         (train_reply(70.0), "an update of length 156.5, the bound for this model is 65"),
     ],
 )
@@ -81,7 +94,7 @@ def test_the_first_rule_that_fails_names_the_reason() -> None:
     limits = AdmissionConfig()
 
     broken = [rule(wrong_in_every_way, TRAIN, limits) is not None for rule in RULES]
-    assert broken == [True, False, True, False, True, False]
+    assert broken == [True, False, True, False, False, True, False]
     assert admit(wrong_in_every_way, TRAIN) == RULES[0](wrong_in_every_way, TRAIN, limits)
 
 

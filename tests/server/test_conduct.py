@@ -204,6 +204,7 @@ def test_stopped_again_and_again_it_gets_there(tmp_path: Path, uninterrupted: di
     assert kept(tmp_path) == uninterrupted
 
 
+@pytest.mark.slow
 def test_whatever_kill_9_leaves_on_the_disk_it_goes_on_to_the_same_end(tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
     left = list[Path]()
     with every_state_of(tmp_path / "run", into=tmp_path / "left", found=left):

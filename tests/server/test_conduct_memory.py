@@ -54,6 +54,7 @@ def test_cut_off_while_sites_answer_it_remembers_and_ends_equal_to_the_bit(
     assert without_bytes(kept(tmp_path)) == without_bytes(uninterrupted[strategy])
 
 
+@pytest.mark.slow
 def test_whatever_kill_9_leaves_on_the_disk_it_remembers(tmp_path: Path, uninterrupted: dict[str, dict[str, Any]]) -> None:
     left = list[Path]()
     with every_state_of(tmp_path / "run", into=tmp_path / "left", found=left):

@@ -23,7 +23,7 @@ from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from brainunet import __version__
 from brainunet.certificates import new_site_key
 from brainunet.records import PROTOCOL, TrainTask
-from brainunet_server.flower.superlink import FLEET_PATHS, MAX_BODY_BYTES, Gate
+from brainunet_server.flower.gate import FLEET_PATHS, MAX_BODY_BYTES, Gate
 from tests.support.fleet import FakeNode, Fleet, Work, fleet, superlink
 from tests.support.replies import PLAN, START, train_reply
 

@@ -126,6 +126,7 @@ def test_a_message_waits_until_it_is_pulled_and_one_pull_does_one_sites_work() -
         assert len(clients.worked) == done
 
 
+@pytest.mark.slow
 def test_the_grid_keeps_no_reply_so_that_one_at_a_time_is_in_memory() -> None:
     clients = Clients()
     grid = LocalGrid(clients.app, SITES)

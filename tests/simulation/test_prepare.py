@@ -13,10 +13,11 @@ import pytest
 from brainunet.config import PreprocessConfig
 from brainunet.data.cache import CaseCache
 from brainunet.data.cases import find_cases
+from brainunet.data.usable import UsableCases, usable_cases
 from brainunet.errors import ConfigError, DataError
 from brainunet.labels import DEFAULT_MODALITIES, Convention
 from brainunet_client.site import Site
-from brainunet_sim.prepare import UsableCases, deal_sites, make_phantoms, usable_cases
+from brainunet_sim.prepare import deal_sites, make_phantoms
 from brainunet_sim.scenario import PartitionConfig, PhantomConfig, SimulationConfig
 from tests.support.cases import write_case
 from tests.support.nifti import write_nifti

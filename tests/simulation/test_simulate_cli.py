@@ -118,6 +118,7 @@ def test_figures_go_to_stdout_and_the_rounds_to_stderr(finished: Path) -> None:
     assert [line.partition(":")[0] for line in err.splitlines()[1:]] == [f"model of round {k} of 2" for k in range(3)]
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_figures_and_models_and_with_json_stdout_is_the_summary(
     finished: Path, tmp_path: Path, two_cases_a_site: Arguments
 ) -> None:

@@ -11,6 +11,7 @@ from flwr.serverapp.strategy import FedAvg
 from flwr.supercore.task_identity import TaskIdentity
 
 from brainunet.errors import ConfigError, FederationError
+from brainunet.flower_records import values_of
 from brainunet.weights import FloatArray, Weights
 
 ARRAYS: Final = "arrays"  # the name of a record and of the one array in it
@@ -26,7 +27,7 @@ def aggregated(inner: FedAvg, exchange: int, replies: Iterable[tuple[FloatArray,
     arrays, _ = inner.aggregate_train(exchange, [_reply(values, weight) for values, weight in replies])
     if arrays is None:
         raise FederationError(f"round {exchange}", found="no model from the strategy", expected="one")
-    return arrays[ARRAYS].numpy().astype(np.float32, copy=False)
+    return values_of(arrays[ARRAYS]).astype(np.float32, copy=False)
 
 
 def require_finite(name: str, exchange: int, weights: Weights) -> Weights:

@@ -7,12 +7,9 @@ those routers do not exist in the process.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import json
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,7 +20,7 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
 from fastapi import FastAPI
 from flwr.common.constant import NOOP_FLWR_AID, Status, SubStatus
-from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, NOOP_FEDERATION_ID, NodeStatus, TaskType
+from flwr.supercore.constant import NOOP_FEDERATION_ID, NodeStatus, TaskType
 from flwr.supercore.error import http_error_translator
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.protobuf.translation import ProtobufTranslationMiddleware
@@ -32,37 +29,13 @@ from flwr.superlink.routers.fleet.router import router as fleet_router
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 
-from brainunet import __version__
 from brainunet.errors import FederationError
 from brainunet.flower_bundle import APP_ID, APP_VERSION, signed_bundle
-from brainunet.records import PROTOCOL
 from brainunet.signing import SigningKey
+from brainunet_server.flower.gate import Gate
 from brainunet_server.flower.linkstate import LinkState
 
-# Not among them: register-node and unregister-node. Sites are enrolled by the coordinator.
-FLEET_PATHS: Final = frozenset(
-    f"/v1/fleet/{name}"
-    for name in (
-        "activate-node",
-        "deactivate-node",
-        "send-node-heartbeat",
-        "pull-messages",
-        "push-messages",
-        "get-run",
-        "get-fab",
-        "push-object",
-        "pull-object",
-        "confirm-message-received",
-    )
-)
-# a chunk of an array is 1 MiB, and the list of a large model's chunks some hundred KiB
-MAX_BODY_BYTES: Final = 8 * 2**20
 START_S: Final = 30
-BODY_S: Final = 300.0  # of silence; the client's own patience
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -170,67 +143,6 @@ async def _speaks_for_itself(request: Any, call_next: Callable[[Any], Awaitable[
         if message.metadata.src_node_id != told.node.node_id:
             raise HTTPException(status_code=403, detail="a reply in the name of another node")
     return await call_next(request)
-
-
-class Gate:
-    """Lets through the fleet paths, answers /health itself, and knows nothing else.
-
-    Bodies have a limit, and are read only for those who name a key that is enrolled (Flower checks that they hold it): nobody
-    else can make the server keep megabytes.
-    """
-
-    def __init__(self, app: FastAPI, federation: str, knows: Callable[[bytes], bool]) -> None:
-        self._app, self._knows = app, knows
-        self._health = json.dumps({"brainunet": __version__, "protocol": PROTOCOL, "federation": federation}).encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        if scope["path"] == "/health":
-            await _respond(send, 200, self._health)
-        elif scope["path"] not in FLEET_PATHS or scope["method"] != "POST":
-            await _respond(send, 404)
-        elif (length := _content_length(scope)) is None:
-            await _respond(send, 411)
-        elif length > MAX_BODY_BYTES:
-            await _respond(send, 413)
-        elif not self._knows(_claimed_key(scope)):
-            await _respond(send, 401)
-        else:
-            await self._app(scope, _within(BODY_S, receive), send)
-
-
-def _content_length(scope: Scope) -> int | None:
-    # uvicorn reads no more than this many bytes; a chunked body has no length, and no client of ours sends one
-    values = [value for name, value in scope["headers"] if name == b"content-length"]
-    return int(values[0]) if len(values) == 1 and values[0].isdigit() else None
-
-
-def _claimed_key(scope: Scope) -> bytes:
-    name = FLEET_HTTP_PUBLIC_KEY_HEADER.lower().encode()
-    values = [value for key, value in scope["headers"] if key == name]
-    try:
-        return base64.b64decode(values[0], validate=True) if len(values) == 1 else b""
-    except binascii.Error:
-        return b""
-
-
-def _within(seconds: float, receive: Receive) -> Receive:
-    """Gives up a sender that sends nothing for so long."""
-
-    async def receive_in_time() -> MutableMapping[str, Any]:
-        try:
-            return await asyncio.wait_for(receive(), seconds)
-        except TimeoutError:
-            return {"type": "http.disconnect"}
-
-    return receive_in_time
-
-
-async def _respond(send: Send, status: int, body: bytes = b"") -> None:
-    headers = [(b"content-length", str(len(body)).encode()), (b"content-type", b"application/json")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 @contextmanager

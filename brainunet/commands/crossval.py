@@ -1,0 +1,95 @@
+"""``brainunet crossval``: one training for each fold or centre that is left out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from brainunet.commands.train import follow, new_study
+from brainunet.errors import UsageError
+
+if TYPE_CHECKING:
+    from brainunet.study.run import Study
+
+
+def crossval(
+    out: Annotated[Path, typer.Option(help="folder for everything this makes")],
+    data: Annotated[Path | None, typer.Option(help="folder of cases with segmentations")] = None,
+    by: Annotated[str, typer.Option(help="fold, or centre: leave one hospital of BraTS-Africa out at a time")] = "fold",
+    folds: Annotated[int, typer.Option(help="how many, with --by fold", min=2)] = 5,
+    init: Annotated[str, typer.Option(help="model file to start from, 'starter' or 'random'")] = "random",
+    stage: Annotated[str | None, typer.Option(help="committed settings: cpu, pretrain or finetune")] = None,
+    preset: Annotated[str | None, typer.Option(help="network, unless the model of --init names it")] = None,
+    minutes: Annotated[float | None, typer.Option(help="train each for so long, instead of for train.steps")] = None,
+    phantoms: Annotated[bool, typer.Option("--phantoms", help="the cases are made up, and the models must say so")] = False,
+    convention: Annotated[str | None, typer.Option(help="label numbers, where names don't tell: brats2021, brats2023")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings, over those of --stage")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="one setting, such as train.steps=4000")] = None,
+    seed: Annotated[int | None, typer.Option(help="equal seeds give equal weights on one machine's CPU", min=0)] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the one begun in --out")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="begin anew where one was begun before")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON")] = False,
+) -> None:
+    """Score every case by a model that has not seen it: train once for each fold or centre that is left out.
+
+    Each training is left in OUT/folds/NAME, as `brainunet train` leaves it; finished ones are not done again by --resume.
+    """
+    from brainunet.folders import take_folder
+    from brainunet.study.crossval import CROSSVAL, crossval_summary, fold_studies
+    from brainunet.study.run import keep_study, saved_study, split_of
+
+    if resume:
+        study = saved_study(out, "crossval")
+        how = study.config.split.by
+    else:
+        if by not in ("fold", "centre"):
+            raise UsageError("--by", found=by, expected="fold or centre")
+        options = {
+            "seed": seed,
+            "minutes": minutes,
+            "model": preset and {"preset": preset},
+            "split": {"by": by, "folds": folds},
+        }
+        study = new_study(out, data, init, stage, options, phantoms, convention, config, settings or [])
+        how = study.config.split.by
+    assert how in ("fold", "centre")
+    parts = fold_studies(study, how)
+    if not resume:
+        take_folder(out, CROSSVAL, overwrite, needed=[data, config, study.init])
+        keep_study(study, "crossval")
+    fitted, cases = {}, {}
+    for number, (name, part) in enumerate(parts.items(), start=1):
+        keep_study(part, "training")
+        _, fitted[name] = follow(part, f"{name} left out ({number} of {len(parts)})")
+        sides = split_of(part)
+        cases[name] = (len(sides.train), len(sides.validation))
+    summary = crossval_summary(study, fitted, cases)
+    (out / "crossval.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    if as_json:
+        typer.echo(json.dumps(summary))
+    else:
+        Console().print(_table(study, summary))
+
+
+def _table(study: Study, summary: dict[str, Any]) -> Table:
+    table = Table(title=f"{study.config.model.preset}: Dice of cases that were left out", title_justify="left")
+    regions = ("ET", "TC", "WT")
+    for heading in ("left out", "cases", "trained on", *regions):
+        table.add_column(heading, justify="left" if heading == "left out" else "right")
+    for name, fold in summary["folds"].items():
+        figures = (_figure(fold["dice"].get(region)) for region in regions)
+        table.add_row(name, str(fold["left_out_cases"]), str(fold["train_cases"]), *figures)
+    table.add_section()
+    pooled = summary["dice_over_all_cases"]
+    total = sum(fold["left_out_cases"] for fold in summary["folds"].values())
+    table.add_row("all cases", str(total), "", *(_figure(pooled[region]) for region in regions))
+    return table
+
+
+def _figure(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"

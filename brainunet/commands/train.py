@@ -1,0 +1,148 @@
+"""``brainunet train``: one training on this machine's cases, from random weights or from a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from brainunet.errors import UsageError
+from brainunet.terminal import progress_bar
+
+if TYPE_CHECKING:
+    from brainunet.study.fit import Fitted, Scored
+    from brainunet.study.run import Study
+
+PERMILLE = 1000  # of a training, for the progress bar
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="folder for models, curves and everything else this makes")],
+    data: Annotated[Path | None, typer.Option(help="folder of cases with segmentations")] = None,
+    init: Annotated[str, typer.Option(help="model file to start from, 'starter' or 'random'")] = "random",
+    stage: Annotated[str | None, typer.Option(help="committed settings: cpu, pretrain or finetune")] = None,
+    preset: Annotated[str | None, typer.Option(help="network, unless the model of --init names it")] = None,
+    minutes: Annotated[float | None, typer.Option(help="train for so long, instead of for train.steps")] = None,
+    validation: Annotated[str | None, typer.Option(help="ids of the cases to keep aside, with commas; 'none' for none")] = None,
+    folds: Annotated[int | None, typer.Option(help="keep one of so many folds aside (see --fold)")] = None,
+    fold: Annotated[int, typer.Option(help="which fold to keep aside, from 1")] = 1,
+    leave_out: Annotated[str | None, typer.Option(help="keep a whole BraTS-Africa centre aside: CRV, NKDC, ...")] = None,
+    phantoms: Annotated[bool, typer.Option("--phantoms", help="the cases are made up, and the model must say so")] = False,
+    convention: Annotated[str | None, typer.Option(help="label numbers, where names don't tell: brats2021, brats2023")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings, over those of --stage")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="one setting, such as train.steps=4000")] = None,
+    seed: Annotated[int | None, typer.Option(help="equal seeds give equal weights on one machine's CPU", min=0)] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the training begun in --out")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="begin anew where one was begun before")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON")] = False,
+) -> None:
+    """Train a network on the cases of a folder; leaves the last and the best model, curves (PNG, CSV) and a summary.
+
+    Killed at any moment, it goes on by --resume to the same result.
+    """
+    from brainunet.folders import take_folder
+    from brainunet.study.run import STUDY, keep_study, saved_study
+
+    if resume:
+        study = saved_study(out, "training")
+    else:
+        split = _split(validation, folds, fold, leave_out)
+        options = {"seed": seed, "minutes": minutes, "model": preset and {"preset": preset}, "split": split}
+        study = new_study(out, data, init, stage, options, phantoms, convention, config, settings or [])
+        take_folder(out, STUDY, overwrite, needed=[data, config, study.init])
+        keep_study(study, "training")
+    summary, _ = follow(study)
+    if as_json:
+        typer.echo(json.dumps(summary))
+        return
+    for name in ("last", "best"):
+        if told := summary[name]:
+            typer.echo(f"{name} model (step {told['step']}): {words_of(told['dice'])}")
+    for problem in summary["skipped"]:
+        typer.echo(f"skipped: {problem['reason']}")
+    typer.echo(f"{summary['steps']} steps in {summary['seconds']:.0f} s; see {out / 'curves.png'}")
+
+
+def new_study(
+    out: Path,
+    data: Path | None,
+    init: str,
+    stage: str | None,
+    options: Mapping[str, Any],
+    phantoms: bool,
+    convention: str | None,
+    config: Path | None,
+    settings: list[str],
+) -> Study:
+    """A study as its options ask for it; nothing is written yet.
+
+    Raises:
+        BrainUNetError: settings or a model that can't be.
+    """
+    from brainunet.config import load
+    from brainunet.data.cases import parse_convention
+    from brainunet.starter import STARTER
+    from brainunet.study.run import Study
+    from brainunet.study.settings import FitConfig, stage_settings
+    from brainunet.training.start import settings_of_model, starting_model
+
+    if data is None:
+        raise UsageError("--data", found="nothing", expected="a folder of cases")
+    start = None if init == "random" else STARTER if init == "starter" else Path(init)
+    base = {**(stage_settings(stage) if stage else {}), **settings_of_model(start)}
+    given = {name: value for name, value in options.items() if value is not None}
+    resolved = load(FitConfig, config, settings, base=base, options=given)
+    starting_model(start, resolved.model, resolved.preprocess, resolved.seed)  # refused now and not after reading cases
+    return Study(out, data, resolved, start, parse_convention(convention), phantoms)
+
+
+def follow(study: Study, what: str = "training") -> tuple[dict[str, Any], Fitted]:
+    """Run a study with a progress bar, and draw its curves; summary and figures."""
+    from brainunet.pictures.curves import draw_curves
+    from brainunet.study.run import dice_of, run_study
+
+    with progress_bar() as progress:
+        reading = progress.add_task("reading cases", total=None)
+        task = progress.add_task(what, total=PERMILLE, visible=False)
+
+        def on_scored(scored: Scored) -> None:
+            progress.console.print(f"step {scored.step}, {scored.seconds:.0f} s: {words_of(dice_of(scored))}")
+
+        def on_step(step: int, loss: float, share: float) -> None:
+            told = f"{what}, step {step}, loss {loss:.3f}"
+            progress.update(task, completed=round(PERMILLE * min(1.0, share)), description=told, visible=True)
+
+        summary, fitted = run_study(
+            study,
+            on_progress=lambda words, done, of: progress.update(reading, completed=done, total=of),
+            on_step=on_step,
+            on_scored=on_scored,
+        )
+    scores = [(scored.step, dice_of(scored)) for scored in fitted.scores]
+    title = f"{study.config.model.preset}, {summary['train_cases']} cases to train on"
+    draw_curves(study.out / "curves.png", title, fitted.losses, scores, summary["validation_cases"])
+    return summary, fitted
+
+
+def words_of(dice: Mapping[str, float | None]) -> str:
+    """Dice of the regions in words."""
+    known = ", ".join(f"{region} {value:.3f}" for region, value in dice.items() if value is not None)
+    return f"Dice {known}" if known else "no validation case"
+
+
+def _split(validation: str | None, folds: int | None, fold: int, leave_out: str | None) -> dict[str, Any] | None:
+    chosen = [name for name, given in (("--validation", validation), ("--folds", folds), ("--leave-out", leave_out)) if given]
+    if len(chosen) > 1:
+        raise UsageError(" and ".join(chosen), found="several ways to keep cases aside", expected="one of them")
+    if validation == "none":
+        return {"by": "none"}
+    if validation is not None:
+        return {"by": "ids", "cases": [case.strip() for case in validation.split(",") if case.strip()]}
+    if folds is not None:
+        return {"by": "fold", "folds": folds, "fold": fold}
+    if leave_out is not None:
+        return {"by": "centre", "centre": leave_out}
+    return None

@@ -1,0 +1,64 @@
+"""The cases of a folder that can be worked with: found, read and preprocessed once, the others named with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from brainunet.config import PreprocessConfig
+from brainunet.data.cache import CaseCache
+from brainunet.data.cases import find_cases
+from brainunet.errors import DataError
+from brainunet.labels import Convention, Modality
+from brainunet.records import Case, Problem
+
+# what is being done, how far, of how many
+Progress: TypeAlias = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class UsableCases:
+    """Cases that could be read, with their tumour's volume, and those that could not."""
+
+    cases: Mapping[str, Case]
+    tumour_ml: Mapping[str, float]
+    skipped: tuple[Problem, ...]
+
+
+def usable_cases(
+    folder: Path,
+    cache: CaseCache,
+    modalities: Sequence[Modality],
+    preprocess: PreprocessConfig,
+    convention: Convention | None,
+    on_progress: Progress,
+) -> UsableCases:
+    """Every case below ``folder`` that can be read, preprocessed once into the cache.
+
+    Raises:
+        DataError: none is usable; the message lists the reasons.
+    """
+    found = find_cases(folder, modalities=modalities, convention=convention)
+    usable: dict[str, Case] = {}
+    tumour_ml: dict[str, float] = {}
+    problems = list(found.problems)
+    for number, case in enumerate(found.cases, start=1):
+        try:
+            prepared = cache.get(case, modalities, preprocess)
+        except DataError as error:
+            problems.append(Problem(case.case_id, str(error)))
+        else:
+            assert prepared.label is not None
+            usable[case.case_id] = case
+            tumour_ml[case.case_id] = np.count_nonzero(prepared.label) * float(np.prod(prepared.spacing_mm)) / 1000
+        on_progress("reading cases", number, len(found.cases))
+    if not usable:
+        reasons = "".join(f"\n  {problem.reason}" for problem in problems)
+        raise DataError(
+            folder, found=f"no usable case of {len(problems)}:{reasons.rstrip('.')}", remedy="mend the files named above"
+        )
+    return UsableCases(usable, tumour_ml, tuple(problems))

@@ -1,0 +1,86 @@
+"""Output folders: whose one is, and what may be removed from it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from brainunet.errors import UsageError
+
+
+@dataclass(frozen=True)
+class FolderKind:
+    """What a folder of this kind may hold.
+
+    Attributes:
+        what: made by what, in words: "simulation".
+        marks: keys that its config.json has; a folder without them is somebody else's.
+        begun: the file whose presence means that more was done than reading cases.
+        made_here: what ``--overwrite`` removes, and nothing else. config.json goes last: it marks the folder as ours.
+    """
+
+    what: str
+    marks: frozenset[str]
+    begun: str
+    made_here: tuple[str, ...]
+
+
+def take_folder(out: Path, kind: FolderKind, overwrite: bool, needed: Iterable[Path | None]) -> None:
+    """Make ``out`` a folder for something new, emptied of an earlier one of its kind if ``overwrite``.
+
+    Raises:
+        UsageError: it holds one, or other files, or some that are needed, or can't be read or emptied.
+    """
+    try:
+        _require_free(out, kind, overwrite, needed)
+        for path in (out / name for name in (*kind.made_here, "config.json")):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(
+            out,
+            found=error.strerror or "a folder that can't be used",
+            expected="a folder that you may read and write",
+            remedy="choose another --out",
+        ) from None
+
+
+def _require_free(out: Path, kind: FolderKind, overwrite: bool, needed: Iterable[Path | None]) -> None:
+    if out.exists() and not out.is_dir():
+        raise UsageError(out, found="a file", expected="a folder", remedy="choose another --out")
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if names and not _is_ours(out, kind):
+        raise UsageError(
+            out,
+            found="a folder with other files in it",
+            expected=f"a new or empty folder, or one of an earlier {kind.what}",
+            remedy="choose another --out",
+        )
+    if kind.begun in names and not overwrite:
+        raise UsageError(
+            out,
+            found=f"a {kind.what} begun earlier",
+            expected="a new folder",
+            remedy="go on with it by --resume, begin anew by --overwrite, or choose another --out",
+        )
+    for path in needed:
+        if path is not None and any(path.resolve().is_relative_to((out / name).resolve()) for name in kind.made_here):
+            raise UsageError(
+                out,
+                found=f"it holds {path.name}, which is needed and would be overwritten",
+                expected="another folder",
+                remedy="choose another --out",
+            )
+
+
+def _is_ours(out: Path, kind: FolderKind) -> bool:
+    try:
+        kept = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(kept, dict) and kind.marks <= kept.keys()

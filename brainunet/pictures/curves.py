@@ -1,0 +1,53 @@
+"""Learning curves: loss by step, and the Dice of each region wherever the validation cases were scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from brainunet.files import writing_aside
+
+# Okabe and Ito's colours, which the colour-blind can tell apart
+_COLOURS = {"ET": "#D55E00", "TC": "#0072B2", "WT": "#009E73"}
+
+
+def draw_curves(
+    path: Path, title: str, losses: Sequence[float], scores: Sequence[tuple[int, Mapping[str, float | None]]], cases: int
+) -> None:
+    """Write a PNG.
+
+    Args:
+        losses: one per step, in order.
+        scores: step -> region -> mean Dice over ``cases`` validation cases; None where it has none.
+
+    Raises:
+        BrainUNetError: the disk is full or the folder can't be written.
+    """
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    left, right = figure.subplots(1, 2)
+    steps = np.arange(1, len(losses) + 1)
+    left.plot(steps, losses, color="0.8", linewidth=0.7, label="each step")
+    width = max(1, len(losses) // 40)
+    smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
+    left.plot(steps[width - 1 :], smooth, color="0.15", linewidth=1.5, label=f"mean of {width}")
+    left.set(xlabel="step", ylabel="loss")
+    left.legend(frameon=False, fontsize=8)
+    for region, colour in _COLOURS.items():
+        known = [(step, value) for step, means in scores if (value := means.get(region)) is not None]
+        if known:
+            right.plot(*zip(*known, strict=True), color=colour, marker="o", markersize=3, linewidth=1.5, label=region)
+    right.set(xlabel="step", ylabel=f"Dice, mean of {cases} validation case{'s' * (cases != 1)}", ylim=(0, 1))
+    if right.lines:
+        right.legend(frameon=False, fontsize=8, loc="lower right")
+    else:
+        right.text(0.5, 0.5, "no validation case", ha="center", va="center", color="0.4", transform=right.transAxes)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="0.92")
+        axes.set_axisbelow(True)
+    with writing_aside(path) as aside:
+        figure.savefig(aside, dpi=130, format="png", metadata={"Software": None})

@@ -1,0 +1,82 @@
+"""Box plots of a folder's scores: every case a point, every metric a panel, every region a box."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from brainunet.files import writing_aside
+from brainunet.metrics import METRICS
+from brainunet.metrics.report import STRUCTURES
+from brainunet.metrics.surface import MISSED_MM
+from brainunet.records import CaseScore
+
+# Okabe and Ito's palette: told apart by the colour-blind, and a region keeps its place in it.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+_PER_ROW = 4
+
+
+def plot_scores(path: Path, scores: Sequence[CaseScore], metrics: Sequence[str], title: str) -> None:
+    """The metrics that judge (of those asked for; all of them if none does) as PNG; a case without a value is no point.
+
+    Raises:
+        ValueError: no case or no metric.
+    """
+    if not scores or not metrics:
+        raise ValueError("a picture needs a case and a metric")
+    shown = [name for name in metrics if METRICS[name].best is not None and METRICS[name].unit != "lesions"] or list(metrics)
+    across = min(_PER_ROW, len(shown))
+    down = -(-len(shown) // across)
+    figure = Figure(figsize=(1.2 + 3.1 * across, 0.9 + 3.3 * down), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).flat
+    for axes, name in zip(panels, shown, strict=False):
+        _panel(axes, name, [_values(scores, structure, name) for structure in STRUCTURES])
+    for axes in list(panels)[len(shown) :] if len(shown) < across * down else ():
+        axes.set_axis_off()
+    figure.suptitle(f"{title}\nbox: quartiles and median; diamond: mean; each point a case")
+    with writing_aside(path) as aside:
+        figure.savefig(aside, dpi=120, format="png")
+
+
+def _panel(axes: Any, name: str, groups: Sequence[Sequence[float]]) -> None:
+    metric = METRICS[name]
+    generator = np.random.default_rng(0)  # equal scores give equal pictures
+    for place, (values, colour) in enumerate(zip(groups, _COLOURS, strict=True), start=1):
+        if not values:
+            continue
+        axes.boxplot(
+            [values],
+            positions=[place],
+            widths=0.6,
+            showfliers=False,  # every case is drawn as a point
+            patch_artist=True,
+            boxprops={"facecolor": colour, "alpha": 0.25, "edgecolor": colour},
+            medianprops={"color": colour, "linewidth": 2},
+            whiskerprops={"color": colour},
+            capprops={"color": colour},
+        )
+        axes.scatter(place + generator.uniform(-0.18, 0.18, len(values)), values, s=10, color=colour, alpha=0.6, linewidths=0)
+        axes.scatter([place], [np.mean(values)], marker="D", s=28, color="black", zorder=3)
+    axes.set_xticks(range(1, len(groups) + 1))
+    axes.set_xticklabels([f"{structure}\nn = {len(values)}" for structure, values in zip(STRUCTURES, groups, strict=True)])
+    axes.set_xlim(0.4, len(groups) + 0.6)
+    better = "" if metric.best is None else ", higher is better" if metric.best else ", lower is better"
+    axes.set_title(f"{name}{better}", fontsize=10)
+    axes.tick_params(labelsize=8)
+    axes.grid(axis="y", alpha=0.3)
+    if metric.unit == "":
+        axes.set_ylim(-0.03, 1.03)
+    elif metric.unit == "mm":
+        axes.set_yscale("symlog", linthresh=1)
+        axes.set_ylim(-0.1, 2 * MISSED_MM)
+        axes.set_yticks([0, 1, 3, 10, 30, 100, MISSED_MM], labels=["0", "1", "3", "10", "30", "100", f"{MISSED_MM:g}"])
+        axes.set_yticks([], minor=True)
+
+
+def _values(scores: Sequence[CaseScore], structure: str, metric: str) -> list[float]:
+    rows = (row for case in scores for row in case.rows)
+    return [row.value for row in rows if row.structure == structure and row.metric == metric and row.value is not None]

@@ -1,0 +1,240 @@
+"""From a folder of cases to model files: the split, the training, its curves, and the cards of what it made."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from brainunet import __version__
+from brainunet.config import sha256_of
+from brainunet.data.cache import CaseCache
+from brainunet.data.preprocess import PreparedCase
+from brainunet.data.splits import Split, split_by
+from brainunet.data.usable import Progress, UsableCases, usable_cases
+from brainunet.errors import ConfigError
+from brainunet.files import writing_aside
+from brainunet.folders import FolderKind
+from brainunet.labels import Convention
+from brainunet.model import build, set_weights, weights_of
+from brainunet.modelfile import ModelCard, trained_on, write_model
+from brainunet.study.fit import Fitted, Moment, Scored, fit
+from brainunet.study.settings import FitConfig
+from brainunet.training.checkpoint import Checkpoint
+from brainunet.training.loop import learning_rate_at
+from brainunet.training.start import starting_model
+
+STUDY: Final = FolderKind(
+    what="training",
+    marks=frozenset({"training", "config_sha256"}),
+    begun="training.ckpt",
+    made_here=(
+        *("training.ckpt", "split.json", "summary.json", "loss.csv", "scores.csv", "curves.png", "cache"),
+        *("best.safetensors", "last.safetensors"),
+    ),
+)
+What: TypeAlias = Literal["training", "crossval"]
+_REGIONS: Final = ("ET", "TC", "WT")
+
+
+@dataclass(frozen=True)
+class Study:
+    """One training to do, kept in its folder so that it can be resumed.
+
+    Attributes:
+        init: model file to start from; None starts from random weights of the seed.
+        convention: label numbers, where the names of the cases don't tell.
+        on_phantoms: the cases are made up, which the card must say.
+        cache: folder of prepared cases; None keeps them in ``out``.
+    """
+
+    out: Path
+    data: Path
+    config: FitConfig
+    init: Path | None = None
+    convention: Convention | None = None
+    on_phantoms: bool = False
+    cache: Path | None = None
+
+    @property
+    def prepared(self) -> CaseCache:
+        return CaseCache(self.cache or self.out / "cache")
+
+
+def keep_study(study: Study, what: What) -> None:
+    """Keep what was asked in the study's folder, so that a resume needs no more than the folder.
+
+    Raises:
+        BrainUNetError: the disk is full or the folder can't be written.
+    """
+    kept = {
+        what: {
+            "data": str(study.data.resolve()),
+            "init": None if study.init is None else str(study.init.resolve()),
+            "convention": study.convention,
+            "on_phantoms": study.on_phantoms,
+            "cache": None if study.cache is None else str(study.cache.resolve()),
+        },
+        "config": study.config.model_dump(mode="json"),
+        "config_sha256": sha256_of(study.config),
+    }
+    _write_json(study.out / "config.json", kept)
+
+
+def saved_study(out: Path, what: What) -> Study:
+    """The training or cross-validation that was begun in a folder.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        kept = json.loads((out / "config.json").read_text(encoding="utf-8"))
+        told = kept[what]
+        return Study(
+            out=out,
+            data=Path(told["data"]),
+            config=FitConfig.model_validate(kept["config"]),
+            init=None if told["init"] is None else Path(told["init"]),
+            convention=None if told["convention"] is None else Convention(told["convention"]),
+            on_phantoms=bool(told["on_phantoms"]),
+            cache=None if told["cache"] is None else Path(told["cache"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigError(
+            out, found=f"no config.json of a {what}", expected="a folder in which one was begun", remedy="start it first"
+        ) from None
+
+
+def run_study(
+    study: Study,
+    on_progress: Progress = lambda what, done, of: None,
+    on_step: Callable[[int, float, float], None] = lambda step, loss, share: None,
+    on_scored: Callable[[Scored], None] = lambda scored: None,
+) -> tuple[dict[str, Any], Fitted]:
+    """Train (or go on) and leave models, split, figures and summary in the study's folder; returns the summary and the figures.
+
+    Args:
+        on_progress: told what is being read, how far, of how many.
+        on_step: told steps done, the last loss, and the share that is done.
+
+    Raises:
+        DataError: no usable case.
+        ConfigError: an unusable model, split or settings; see :func:`~brainunet.study.fit.fit`.
+    """
+    config, out, cache = study.config, study.out, study.prepared
+    weights, before = starting_model(study.init, config.model, config.preprocess, config.seed)
+    modalities, preprocess = config.model.modalities, config.preprocess
+    usable = usable_cases(study.data, cache, modalities, preprocess, study.convention, on_progress)
+    split = split_by(config.split, usable.cases)
+    _write_json(_split_file(study), {"train": split.train, "validation": split.validation})
+    network = build(config.model)
+    set_weights(network, weights)
+    card = _card(study, len(split.train), before)
+
+    def prepared(case_ids: Sequence[str]) -> list[PreparedCase]:
+        return [cache.get(usable.cases[case], modalities, preprocess) for case in case_ids]
+
+    def keep(moment: Moment) -> None:
+        _keep_model(out / "last.safetensors", moment, card)
+        if moment.is_best:
+            _keep_model(out / "best.safetensors", moment, card)
+        on_scored(moment.scored)
+
+    purpose = f"{__version__} {sha256_of(config)} {before.weights_sha256} {' '.join(split.train)} {' '.join(split.validation)}"
+    fitted = fit(
+        network,
+        prepared(split.train),
+        prepared(split.validation),
+        config,
+        checkpoint=Checkpoint(out / "training.ckpt", purpose, every_steps=50),
+        on_step=lambda training, share: on_step(training.done, training.losses[-1], share),
+        on_scored=keep,
+    )
+    summary = _summary(study, split, fitted, before, usable)
+    _write_figures(out, fitted, config)
+    _write_json(out / "summary.json", summary)
+    return summary, fitted
+
+
+def split_of(study: Study) -> Split:
+    """Who was trained on and who was scored in a study that has been run."""
+    kept = json.loads(_split_file(study).read_text(encoding="utf-8"))
+    return Split(tuple(kept["train"]), tuple(kept["validation"]))
+
+
+def _split_file(study: Study) -> Path:
+    return study.out / "split.json"
+
+
+def _card(study: Study, cases: int, before: ModelCard) -> ModelCard:
+    config = study.config
+    data = "phantoms" if study.on_phantoms else "real cases"
+    return ModelCard(
+        title=f"{config.model.preset}, trained on {cases} {data}",
+        model=config.model,
+        preprocess=config.preprocess,
+        provenance=f"trained on {cases} {data}, from: {before.provenance}",
+        trained_on=trained_on(before.trained_on, study.on_phantoms),
+        parent_sha256=before.weights_sha256,
+        config_sha256=sha256_of(config),
+    )
+
+
+def _keep_model(path: Path, moment: Moment, card: ModelCard) -> None:
+    told = {
+        "scores": {"validation": moment.scored.score} if moment.scored.score.cases else {},
+        "title": f"{card.title}, step {moment.scored.step}",
+    }
+    write_model(path, weights_of(moment.network), card.model_copy(update=told))
+
+
+def _write_figures(out: Path, fitted: Fitted, config: FitConfig) -> None:
+    by_clock = config.minutes is not None
+    with writing_aside(out / "loss.csv") as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["step", "loss", "learning_rate"])
+        for step, loss in enumerate(fitted.losses):
+            share = step / len(fitted.losses) if by_clock else None
+            rows.writerow([step + 1, loss, learning_rate_at(step, config.train, share)])
+    with writing_aside(out / "scores.csv") as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["step", "seconds", "region", "metric", "mean", "median", "n", "missing"])
+        for scored in fitted.scores:
+            for row in scored.score.rows:
+                figures = [row.structure, row.metric, row.mean, row.median, row.n, row.missing]
+                rows.writerow([scored.step, round(scored.seconds, 1), *figures])
+
+
+def _summary(study: Study, split: Split, fitted: Fitted, before: ModelCard, usable: UsableCases) -> dict[str, Any]:
+    def told(scored: Scored) -> dict[str, Any]:
+        return {"step": scored.step, "seconds": round(scored.seconds, 1), "dice": dice_of(scored)}
+
+    best = max(fitted.scores, key=lambda scored: scored.mean_dice or -1.0)
+    return {
+        "steps": len(fitted.losses),
+        "seconds": round(fitted.scores[-1].seconds, 1),
+        "ended_by": fitted.ended_by,
+        "train_cases": len(split.train),
+        "validation_cases": len(split.validation),
+        "start": before.title,
+        "last": told(fitted.scores[-1]),
+        "best": told(best) if best.mean_dice is not None else None,
+        "loss": sum(fitted.losses[-50:]) / len(fitted.losses[-50:]),
+        "skipped": [{"case": problem.case_id, "reason": problem.reason} for problem in usable.skipped],
+        "config_sha256": sha256_of(study.config),
+        "brainunet": __version__,
+    }
+
+
+def _write_json(path: Path, content: object) -> None:
+    with writing_aside(path) as aside:
+        aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def dice_of(scored: Scored) -> Mapping[str, float | None]:
+    """Mean Dice of each region; None without a validation case that has it."""
+    means = {row.structure: row.mean for row in scored.score.rows if row.metric == "dice"}
+    return {region: means.get(region) for region in _REGIONS}

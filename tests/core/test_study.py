@@ -1,0 +1,255 @@
+"""A training of one machine: what it leaves, that it repeats, survives a kill, ends when it should, and says what can't be."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from brainunet.cli import main as brainunet
+from brainunet.config import TrainConfig, ValidationConfig, load
+from brainunet.data.splits import SplitConfig
+from brainunet.modelfile import read_model
+from brainunet.starter import STARTER
+from brainunet.study.fit import Scored, fit
+from brainunet.study.run import saved_study
+from brainunet.study.settings import FitConfig, stage_names, stage_settings
+from brainunet.training.checkpoint import Checkpoint
+from tests.support.cases import write_case
+from tests.support.nets import network
+from tests.support.prepared import prepared_case
+from tests.support.simulation import Ended, run
+
+ROOT = Path(__file__).resolve().parents[2]
+IDS = [f"BraTS-SSA-{number:05d}-000" for number in (2, 3, 110, 111, 123, 124)]
+TINY = (
+    *("--preset", "brainunet-nano", "--set", "train.patch=[16,16,16]", "--set", "train.batch_size=1"),
+    *("--set", "train.precision=fp32", "--set", "train.steps=6", "--set", "score_every=4"),
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for case in IDS:
+        write_case(folder, case)
+    return folder
+
+
+def trained(data: Path, out: Path, *arguments: str) -> Ended:
+    return run(brainunet, "train", "--data", data, "--out", out, *TINY, *arguments)
+
+
+def summary_of(out: Path) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return summary
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_it_leaves_models_with_their_cards_curves_and_what_it_was(data: Path, tmp_path: Path) -> None:
+    ended = trained(data, tmp_path / "out", "--validation", IDS[0])
+
+    assert ended.code == 0, ended.err
+    summary = summary_of(tmp_path / "out")
+    assert (summary["steps"], summary["ended_by"], summary["train_cases"], summary["validation_cases"]) == (6, "steps", 5, 1)
+    assert json.loads((tmp_path / "out" / "split.json").read_text()) == {"train": IDS[1:], "validation": [IDS[0]]}
+    assert [int(row["step"]) for row in rows_of(tmp_path / "out" / "loss.csv")] == [1, 2, 3, 4, 5, 6]
+    assert {int(row["step"]) for row in rows_of(tmp_path / "out" / "scores.csv")} == {4, 6}
+    assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    weights, card = read_model(tmp_path / "out" / "last.safetensors")
+    assert (card.trained_on, card.model.preset, card.scores["validation"].cases) == ("real cases", "brainunet-nano", 1)
+    assert weights.is_finite()
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(data: Path, tmp_path: Path) -> None:
+    digests = []
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        assert trained(data, tmp_path / name, "--seed", seed, "--validation", "none").code == 0
+        digests.append(read_model(tmp_path / name / "last.safetensors")[1].weights_sha256)
+
+    assert digests[0] == digests[1] != digests[2]
+
+
+DIES_AFTER = """
+import os, signal, sys
+import brainunet.study.fit as fit_module
+from brainunet.cli import main
+
+last = int(sys.argv.pop(1))
+take_step = fit_module.take_step
+
+def step(training, rate):
+    take_step(training, rate)
+    if training.done == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+fit_module.take_step = step
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [3, 5])
+def test_killed_at_any_step_it_goes_on_to_the_same_model(at: int, data: Path, tmp_path: Path) -> None:
+    assert trained(data, tmp_path / "whole", "--validation", IDS[0]).code == 0
+    arguments = ["train", "--data", str(data), "--out", str(tmp_path / "cut"), *TINY, "--validation", IDS[0]]
+    killed = subprocess.run([sys.executable, "-c", DIES_AFTER, str(at), *arguments], cwd=ROOT, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+
+    ended = run(brainunet, "train", "--out", tmp_path / "cut", "--resume")
+
+    assert ended.code == 0, ended.err
+    models = [read_model(tmp_path / name / "last.safetensors")[1].weights_sha256 for name in ("whole", "cut")]
+    assert models[0] == models[1]
+    losses = [rows_of(tmp_path / name / "loss.csv") for name in ("whole", "cut")]
+    assert losses[0] == losses[1]
+
+
+def fitted(tmp_path: Path, **settings: Any) -> tuple[int, str, list[Scored]]:
+    train = TrainConfig(steps=40, patch=(16, 16, 16), batch_size=1, precision="fp32", learning_rate=1e-12)
+    config = FitConfig(train=train, validation=ValidationConfig(window=None), score_every=2, **settings)
+    cases = [prepared_case(seed=seed) for seed in range(2)]
+    made = fit(network(), cases, cases[:1], config, checkpoint=Checkpoint(tmp_path / "c.ckpt", "this"))
+    return len(made.losses), made.ended_by, list(made.scores)
+
+
+def test_it_ends_early_when_scorings_in_a_row_bring_nothing_better(tmp_path: Path) -> None:
+    steps, why, scores = fitted(tmp_path, patience=3)  # weights that don't move score alike
+
+    assert (steps, why) == (8, "patience")  # the first scoring, and three that were no better
+    assert [scored.step for scored in scores] == [2, 4, 6, 8]
+
+
+def test_by_the_clock_it_ends_by_minutes_with_a_scoring_of_the_last_step(tmp_path: Path) -> None:
+    steps, why, scores = fitted(tmp_path, minutes=0.002)
+
+    assert why == "minutes"
+    assert scores[-1].step == steps
+    assert scores[-1].seconds >= 0.12
+
+
+def test_a_finished_training_taken_up_again_is_finished(tmp_path: Path) -> None:
+    first, again = fitted(tmp_path), fitted(tmp_path)
+
+    assert first[0] == again[0] == 40
+    assert [scored.score for scored in first[2]] == [scored.score for scored in again[2]]
+
+
+def test_from_a_model_its_card_gives_the_network_and_the_line(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ended = run(brainunet, "train", "--data", data, "--out", out, "--init", "starter", "--validation", "none", *TINY[2:])
+
+    assert ended.code == 0, ended.err
+    card = read_model(out / "last.safetensors")[1]
+    assert card.parent_sha256 == read_model(STARTER)[1].weights_sha256
+    assert card.trained_on == "phantoms and real cases"
+    assert card.scores == {}
+    assert summary_of(out)["best"] is None
+
+
+REFUSED: Sequence[tuple[tuple[str, ...], int, str]] = (
+    (("--init", "starter"), 4, "model.preset = brainunet-nano, but expected brainunet-lite"),
+    (("--folds", "9"), 4, "9 folds of 6 patients, but expected 2 to 6"),
+    (("--folds", "3", "--fold", "4"), 4, "--fold: 4, but expected 1 to 3"),
+    (("--leave-out", "CRX"), 4, "did you mean CRV"),
+    (("--validation", "BraTS-SSA-00002-001"), 4, "did you mean BraTS-SSA-00002-000"),
+    (("--validation", ",".join(IDS)), 4, "no case left to train on"),
+    (("--validation", IDS[0], "--folds", "2"), 2, "several ways to keep cases aside"),
+    (("--stage", "pretrian"), 2, "did you mean pretrain"),
+    (("--set", "train.learning_rat=1"), 4, "did you mean learning_rate"),
+    (("--set", "patience=2", "--validation", "none"), 4, "no validation case"),
+    (("--init", "nowhere.safetensors"), 4, "nowhere.safetensors"),
+)
+
+
+@pytest.mark.parametrize(("arguments", "code", "said"), REFUSED, ids=[" ".join(words) for words, _, _ in REFUSED])
+def test_what_can_not_be_is_refused_with_words(
+    arguments: tuple[str, ...], code: int, said: str, data: Path, tmp_path: Path
+) -> None:
+    given = (*TINY[2:], "--preset", "brainunet-lite") if "--init" in arguments else TINY
+    ended = run(brainunet, "train", "--data", data, "--out", tmp_path / "out", *given, *arguments)
+
+    assert ended.code == code, ended.err
+    assert said in ended.err
+
+
+def test_a_training_begun_earlier_is_gone_on_with_or_overwritten_but_never_by_accident(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert trained(data, out, "--validation", "none").code == 0
+
+    ended = trained(data, out, "--validation", "none")
+    assert (ended.code, "--resume" in ended.err, "--overwrite" in ended.err) == (2, True, True)
+    assert trained(data, out, "--validation", "none", "--overwrite", "--seed", "3").code == 0
+    assert saved_study(out, "training").config.seed == 3
+    missing = run(brainunet, "train", "--out", tmp_path / "nothing", "--resume")
+    assert (missing.code, "Start it first" in missing.err) == (4, True)
+
+
+@pytest.mark.parametrize("name", stage_names())
+def test_a_committed_stage_is_whole_and_known(name: str) -> None:
+    assert load(FitConfig, base=stage_settings(name)).train.schedule == "cosine"
+
+
+def test_the_first_stage_has_the_authors_numbers() -> None:
+    train = load(FitConfig, base=stage_settings("pretrain")).train
+
+    assert (train.optimizer, train.learning_rate, train.batch_size) == ("adam", 1e-4, 2)
+    assert (train.loss.name, train.loss.alpha, train.loss.beta) == ("tversky", 0.7, 0.3)
+    assert (train.loss.weights, train.loss.smooth_voxels) == ((0.5, 1.0, 2.0, 1.5), 1e-6)
+
+
+def test_crossval_scores_every_case_once_by_a_model_that_has_not_seen_it(data: Path, tmp_path: Path) -> None:
+    ended = run(brainunet, "crossval", "--by", "centre", "--data", data, "--out", tmp_path / "out", *TINY, "--json")
+
+    assert ended.code == 0, ended.err
+    summary = json.loads(ended.out)
+    assert list(summary["folds"]) == ["CRV", "MEDHUB", "NKDC"]
+    left_out = list[str]()
+    for name in summary["folds"]:
+        split = json.loads((tmp_path / "out" / "folds" / name / "split.json").read_text())
+        assert not set(split["train"]) & set(split["validation"])
+        left_out += split["validation"]
+    assert sorted(left_out) == IDS
+    means = [summary["folds"][name]["dice"]["WT"] for name in summary["folds"]]
+    assert summary["dice_over_all_cases"]["WT"] == pytest.approx(sum(means) / 3)  # two cases each
+
+
+def test_crossval_taken_up_again_does_nothing_twice(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(brainunet, "crossval", "--folds", "2", "--data", data, "--out", out, *TINY).code == 0
+    before = (out / "folds" / "fold-1" / "last.safetensors").stat().st_mtime_ns
+
+    ended = run(brainunet, "crossval", "--out", out, "--resume")
+
+    assert ended.code == 0, ended.err
+    assert (out / "folds" / "fold-1" / "last.safetensors").stat().st_mtime_ns == before
+    assert "all cases" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(("--by", "centre"), "whose name tells no centre"), (("--folds", "5"), "5 folds of 2 patients"), (("--by", "age"), "age")],
+)
+def test_crossval_of_what_can_not_be_parted_is_refused(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    for case in ("BraTS2021_00001", "BraTS2021_00002"):
+        write_case(tmp_path / "data", case)
+    ended = run(brainunet, "crossval", "--data", tmp_path / "data", "--out", tmp_path / "out", *TINY, *arguments)
+
+    assert ended.code in (2, 4)
+    assert said in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_split_is_a_setting_like_any_other() -> None:
+    assert FitConfig(split=SplitConfig(by="fold", folds=3, fold=2)).split.fold == 2
