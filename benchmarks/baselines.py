@@ -136,13 +136,14 @@ def measure(preset: str, training: Sequence[PreparedCase], held_out: Sequence[Pr
     size = size_of(model, (64, 64, 64))
     network = build(model, seed=SEED)
     steps, took = train_for(seconds, network, training, patch, say=lambda text: say(f"{preset}: {text}"))
-    scores, started = [], time.perf_counter()
+    scores, seconds_predicting = [], 0.0
     for number, case in enumerate(held_out):
         assert case.label is not None
-        scores.append(
-            score_case(str(number), predict_labels(network, case.image, ValidationConfig().window), case.label, case.spacing_mm)
-        )
-    per_volume = (time.perf_counter() - started) / len(held_out)
+        started = time.perf_counter()
+        labels = predict_labels(network, case.image, ValidationConfig().window)
+        seconds_predicting += time.perf_counter() - started
+        scores.append(score_case(str(number), labels, case.label, case.spacing_mm, metrics=("dice",)))
+    per_volume = seconds_predicting / len(held_out)
     means = mean_of(site_score(scores))
     dice = {region.value: means.get(region.value) for region in Region}
     say(f"{preset}: scored")
