@@ -11,6 +11,7 @@ from brainunet.commands import model
 from brainunet.commands.check import check
 from brainunet.commands.crossval import crossval
 from brainunet.commands.evaluate import evaluate
+from brainunet.commands.import_official import import_official
 from brainunet.commands.phantom import phantom
 from brainunet.commands.train import train
 from brainunet.terminal import main_of
@@ -26,6 +27,7 @@ app.command()(phantom)
 app.command()(train)
 app.command()(crossval)
 app.command()(evaluate)
+app.command("import")(import_official)
 app.add_typer(model.app, name="model")
 
 

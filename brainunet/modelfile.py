@@ -12,7 +12,7 @@ import re
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import numpy as np
 import safetensors
@@ -27,8 +27,10 @@ from brainunet.records import Record, SiteScore
 from brainunet.weights import Weights
 
 MAX_MODEL_BYTES = 2_000_000_000
+SIGNED_AS: Final = "model"  # the purpose that a signature beside a model file is made for (brainunet.signing)
 
 _METADATA = "brainunet"
+_STATISTICS = ("running_mean", "running_var")
 _EXPECTED = "a BrainUNet model file (.safetensors with a model card)"
 
 TrainedOn: TypeAlias = Literal["nothing", "phantoms", "real cases", "phantoms and real cases", "unknown"]
@@ -45,6 +47,7 @@ class ModelCard(Record):
         provenance: how these weights came to be, in words.
         trained_on: what kind of data; "phantoms" marks weights that know no real brain.
         intended_use: what it may be used for, and its limits.
+        notes: what else the next reader should know, in words.
         run: the run that made it, empty outside a federation; round: the round within it.
         parent_sha256: digest of the weights it was trained from.
         config_sha256: digest of the training configuration.
@@ -59,6 +62,7 @@ class ModelCard(Record):
     provenance: str
     trained_on: TrainedOn
     intended_use: str = "Research only. Not a medical device; not for diagnosis or treatment."
+    notes: str = ""
     run: str = ""
     round: Annotated[int, Field(ge=0)] = 0
     parent_sha256: str = ""
@@ -140,6 +144,15 @@ def read_model(path: Path) -> tuple[Weights, ModelCard]:
         )
     _require_finite(path, weights)
     return weights, card
+
+
+def parameter_count(weights: Weights) -> int:
+    """How many numbers training changes by gradients: all but batch norm's running statistics.
+
+    >>> parameter_count(Weights.of({"norm.weight": [1.0, 1.0], "norm.running_mean": [0.0, 0.0]}))
+    2
+    """
+    return sum(array.size for name, array in weights.as_dict().items() if name.rpartition(".")[2] not in _STATISTICS)
 
 
 def _card(path: Path, told: dict[str, Any]) -> ModelCard:

@@ -14,3 +14,22 @@ WIDTHS: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
         "brainunet-nano": (8, 16, 32, 64),  # for demonstrations and tests
     }
 )
+
+# Networks of others, in the same trainer for comparisons (brainunet.model.baselines) -> the package that holds each.
+# nnU-Net's planners for M and L give BraTS patches one and the same network: they differ in the patch (train.patch).
+BASELINES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        **dict.fromkeys(("nnunet-plain", "nnunet-resenc-m", "nnunet-resenc-l"), "dynamic_network_architectures"),
+        **dict.fromkeys(("mednext-s", "mednext-b", "mednext-m", "mednext-l"), "monai"),
+    }
+)
+BASELINE_NORM: Final = "instance"  # what they have built in; MedNeXt's group norm of one channel per group is one
+
+
+def default_norm(preset: str) -> str:
+    """The norm of a preset where nobody chose one.
+
+    >>> default_norm("brainunet"), default_norm("nnunet-plain")
+    ('group', 'instance')
+    """
+    return BASELINE_NORM if preset in BASELINES else "group"

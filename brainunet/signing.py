@@ -120,6 +120,26 @@ def read_signing_key(path: Path) -> SigningKey:
     return SigningKey(key)
 
 
+def read_public_key(path: Path) -> PublicKey:
+    """The key of a file that holds it in base64 (``signing.pub`` of a federation), or of a private key's own file.
+
+    Raises:
+        ConfigError: missing, not readable, or neither.
+    """
+    content = _read(path, "a public signing key")
+    if content.lstrip().startswith(b"-----BEGIN"):
+        return read_signing_key(path).public
+    raw = _decoded(content.decode("ascii", errors="replace").strip(), 32)
+    if raw is None:
+        raise ConfigError(
+            path,
+            found="something else than a public key",
+            expected="32 bytes in base64 on one line, as in a federation's signing.pub",
+            remedy="ask the coordinator for the key again",
+        )
+    return PublicKey(raw)
+
+
 def sign_file(path: Path, key: SigningKey, purpose: str) -> Path:
     """Sign the file's bytes as they are now; returns the signature's file, which is ``PATH.sig``.
 
@@ -158,6 +178,23 @@ def verify_file(path: Path, public: PublicKey, purpose: str) -> None:
         raise _refused(path, "a file that was changed after it was signed", "the file that was signed")
     if not public._verify(purpose, sha256, told["signature"]):
         raise _refused(beside, "a signature that is not genuine", f"one made with key {public.id}")
+
+
+def signer_of(path: Path) -> PublicKey | None:
+    """The key that the signature beside the file says it was made with: a claim, until :func:`verify_file` has looked.
+
+    None where there is no signature beside it.
+
+    Raises:
+        ConfigError: something else than a signature file beside it.
+    """
+    beside = _beside(path)
+    if not beside.exists():
+        return None
+    raw = _decoded(_told(beside)["key"], 32)
+    if raw is None:
+        raise _refused(beside, "a signature that names no key", _FORMAT)
+    return PublicKey(raw)
 
 
 def _message(purpose: str, sha256: bytes) -> bytes:

@@ -9,13 +9,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from brainunet.commands.model_file import show, verify
+
 app = typer.Typer(help="Networks and model files.", no_args_is_help=True)
+app.command()(show)
+app.command()(verify)
 
 
 @app.command()
 def info(
-    preset: Annotated[str, typer.Option(help="brainunet, brainunet-fast, brainunet-lite or brainunet-nano")] = "brainunet",
-    norm: Annotated[str, typer.Option(help="group, batch or instance")] = "group",
+    preset: Annotated[
+        str, typer.Option(help="brainunet, brainunet-fast, -lite, -nano, or a baseline: nnunet-plain, mednext-s ...")
+    ] = "brainunet",
+    norm: Annotated[str, typer.Option(help="group, batch or instance; the preset's own if not given")] = "",
     patch: Annotated[tuple[int, int, int], typer.Option(help="voxels of the patch that is counted")] = (128, 128, 128),
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
@@ -23,9 +29,11 @@ def info(
     from brainunet.config import ModelConfig, load
     from brainunet.errors import UsageError
     from brainunet.model import size_of
+    from brainunet.presets import default_norm
 
     if min(patch) < 1 or max(patch) > 512:
         raise UsageError("--patch", found=str(patch), expected="sides of 1 to 512 voxels")
+    norm = norm or default_norm(preset)
     config = load(ModelConfig, base={"preset": preset, "norm": norm})
     try:
         size = size_of(config, patch)

@@ -20,12 +20,25 @@ from torch.utils.flop_counter import FlopCounterMode
 from brainunet.config import ModelConfig, nearest
 from brainunet.errors import ConfigError
 from brainunet.labels import LABELS
+from brainunet.model.activations import choose_checkpointing, set_activation_checkpointing
+from brainunet.model.baselines import build_baseline
 from brainunet.model.unet import BrainUNet
 from brainunet.modelfile import read_model
-from brainunet.presets import WIDTHS
+from brainunet.presets import BASELINES, WIDTHS
 from brainunet.weights import Weights
 
-__all__ = ["ARCHITECTURES", "ModelSize", "build", "default_device", "load", "set_weights", "size_of", "weights_of"]
+__all__ = [
+    "ARCHITECTURES",
+    "ModelSize",
+    "build",
+    "choose_checkpointing",
+    "default_device",
+    "load",
+    "set_activation_checkpointing",
+    "set_weights",
+    "size_of",
+    "weights_of",
+]
 
 # inputs, outputs, norm -> network
 Architecture = Callable[[int, int, str], nn.Module]
@@ -35,8 +48,15 @@ def _brainunet(widths: tuple[int, ...]) -> Architecture:
     return lambda inputs, outputs, norm: BrainUNet(inputs, outputs, widths, norm)
 
 
+def _baseline(preset: str) -> Architecture:
+    return lambda inputs, outputs, norm: build_baseline(preset, inputs, outputs, norm)
+
+
 ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
-    {preset: _brainunet(widths) for preset, widths in WIDTHS.items()}
+    {
+        **{preset: _brainunet(widths) for preset, widths in WIDTHS.items()},
+        **{preset: _baseline(preset) for preset in BASELINES},
+    }
 )
 
 
@@ -44,7 +64,7 @@ def build(config: ModelConfig, seed: int | None = None) -> nn.Module:
     """A network with random weights: those of ``seed``, else of wherever torch's generator stands.
 
     Raises:
-        ConfigError: an unknown preset.
+        ConfigError: an unknown preset; or a baseline with another norm than its own, or without its package.
     """
     try:
         architecture = ARCHITECTURES[config.preset]

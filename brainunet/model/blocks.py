@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from brainunet.model.activations import Frugal
 
 MAX_GROUPS = 8
 MIN_CHANNELS_PER_GROUP = 4
@@ -24,7 +28,7 @@ def norm_layer(kind: str, channels: int) -> nn.Module:
     raise ValueError(f"norm {kind!r} is none of group, batch, instance")
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Frugal):
     """Twice (conv 3x3x3, norm, ReLU), plus a 1x1x1 convolution of the input, then ReLU: (B, I, X, Y, Z) -> (B, O, X, Y, Z)."""
 
     def __init__(self, inputs: int, outputs: int, norm: str) -> None:
@@ -36,12 +40,17 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Conv3d(inputs, outputs, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = F.relu(self.norm1(self.conv1(x)), inplace=True)
-        inner = F.relu(self.norm2(self.conv2(inner)), inplace=True)
-        return F.relu(inner + self.shortcut(x), inplace=True)
+        shortcut = self.shortcut(x)  # first, so that its gradient, as large as x, is made last
+        inner = self.run(partial(_layer, self.conv1, self.norm1), x)
+        inner = self.run(partial(_layer, self.conv2, self.norm2), inner)
+        return F.relu(inner + shortcut, inplace=True)
 
 
-class AttentionGate(nn.Module):
+def _layer(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
+    return F.relu(norm(conv(x)), inplace=True)
+
+
+class AttentionGate(Frugal):
     """Additive attention on a skip connection (Oktay et al., "Attention U-Net", MIDL 2018, arXiv:1804.03999).
 
     gate and skip (B, C, X, Y, Z) -> skip * psi with psi (B, 1, X, Y, Z) in 0..1. The gate is the decoder's map after
@@ -59,6 +68,9 @@ class AttentionGate(nn.Module):
         self.psi_norm = norm_layer(norm, 1)
 
     def forward(self, gate: Tensor, skip: Tensor) -> Tensor:
+        return self.run(self._gated, gate, skip)
+
+    def _gated(self, gate: Tensor, skip: Tensor) -> Tensor:
         mixed = F.relu(self.gate_norm(self.gate_conv(gate)) + self.skip_norm(self.skip_conv(skip)), inplace=True)
         psi: Tensor = self.psi_norm(self.psi_conv(mixed))
         return skip * psi.sigmoid()

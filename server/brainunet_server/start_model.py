@@ -12,21 +12,28 @@ from pathlib import Path
 
 from brainunet.config import nearest
 from brainunet.errors import ConfigError
-from brainunet.modelfile import ModelCard, read_model
-from brainunet.presets import WIDTHS
+from brainunet.modelfile import SIGNED_AS, ModelCard, read_model
+from brainunet.presets import BASELINES, WIDTHS
 from brainunet.signing import PublicKey, SigningKey, sign_file, verify_file
 from brainunet.weights import Weights
 
-PURPOSE = "model"
+PURPOSE = SIGNED_AS
 
 
 def read_start_model(path: Path) -> tuple[Weights, ModelCard]:
     """A model that every site of this version can load.
 
     Raises:
-        ConfigError: not a model file, damaged, or of a preset that this version does not know.
+        ConfigError: not a model file, damaged, or of a preset that this version does not know or sites can't build.
     """
     weights, card = read_model(path)
+    if card.model.preset in BASELINES:
+        raise ConfigError(
+            path,
+            found=f"the preset {card.model.preset}, a baseline for comparisons, whose package hospitals don't have",
+            expected=f"one of {', '.join(WIDTHS)}",
+            remedy="compare on one machine (benchmarks/baselines.py), and federate a network of ours",
+        )
     if card.model.preset not in WIDTHS:
         found = f"the preset {card.model.preset} is not known ({nearest(card.model.preset, WIDTHS)})"
         raise ConfigError(path, found=found, remedy="update brainunet here and at the sites, or take another model")

@@ -42,9 +42,11 @@ port = @PORT@
 # optimizer = "adamw"  # or "adam"
 # learning_rate = 1e-3
 # weight_decay = 1e-4
-# schedule = "constant"  # or "cosine"
+# schedule = "constant"  # or "cosine", "poly"
 # warmup_steps = 0
 # gradient_clip = 1.0
+# accumulate = 1  # batches whose gradients make one step
+# average_decay = 0.0  # above 0 the running mean of a site's weights is sent, which keeps so much of itself at each step
 # precision = "auto"  # or "fp32", "bf16"
 
 [train.loss]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from brainunet.errors import BrainUNetError, ConfigError
 from brainunet.inference.predictor import predict_labels
 from brainunet.metrics.report import score_case
 from brainunet.metrics.summary import site_score
-from brainunet.model import ARCHITECTURES, set_weights, weights_of
+from brainunet.model import set_weights, weights_of
 from brainunet.model.normalisation import norm_names
 from brainunet.records import SiteScore, TrainTask
 from brainunet.training.loop import train as train_network
@@ -25,11 +24,10 @@ from brainunet_client.kept_norm import keep_norm, kept_norm_file, with_kept_norm
 from brainunet_client.site import Site
 from brainunet_client.stopping import KeepGoing
 from brainunet_client.tasks import evaluate, train
-from tests.support.nets import Norm, disturb_norms, network
+from tests.support.nets import NORMS, Norm, architectures, disturb_norms, network
 from tests.support.rights import largest_file
 from tests.support.sites import NANO, evaluate_task, made_up_site, train_task
 
-NORMS: tuple[Norm, ...] = get_args(Norm)
 NAMES = norm_names(network())
 
 
@@ -103,8 +101,7 @@ def test_a_site_scores_trains_and_keeps_its_own_normalisation_and_sends_exactly_
     assert reply.delta.layout == second.layout
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("preset", ARCHITECTURES)
+@pytest.mark.parametrize(("preset", "norm"), architectures(with_weights=True))
 def test_what_is_kept_comes_back_for_every_architecture_to_the_bit(preset: str, norm: Norm, site: Site) -> None:
     made = network(preset, norm=norm)
     names, start = norm_names(made), weights_of(made)

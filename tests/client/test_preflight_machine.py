@@ -8,9 +8,10 @@ from types import MappingProxyType
 
 import pytest
 
+from brainunet.memory import available_memory
 from brainunet_client.home import Home, open_home
 from brainunet_client.preflight import Context
-from brainunet_client.preflight.machine_checks import available_memory, disk, judge_disk, judge_memory
+from brainunet_client.preflight.machine_checks import disk, judge_disk, judge_memory
 from tests.support.rights import full_disk
 
 GB = 10**9

@@ -142,7 +142,8 @@ def test_a_disk_without_room_leaves_the_earlier_file_and_nothing_half_written(
 
 @pytest.mark.parametrize("disk", DISKS)
 def test_a_cache_without_room_holds_no_half_entry(disk: str, tmp_path: Path) -> None:
-    write_case(tmp_path, images={m.value: NOISE for m in DEFAULT_MODALITIES}, label=(NOISE > 0).astype(np.uint8))
+    brain = np.pad(NOISE, 2)  # a background of 0 around it, as a stripped skull leaves
+    write_case(tmp_path, images={m.value: brain for m in DEFAULT_MODALITIES}, label=(brain > 0).astype(np.uint8))
     case = only_case(tmp_path)
     with DISKS[disk]() as mounted:
         folder = (mounted if isinstance(mounted, Path) else tmp_path) / "cache"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
@@ -14,12 +13,10 @@ from torch.nn import functional as F
 from brainunet.config import ModelConfig, PreprocessConfig
 from brainunet.errors import ConfigError
 from brainunet.labels import Modality
-from brainunet.model import ARCHITECTURES, build, load, set_weights, size_of, weights_of
+from brainunet.model import build, load, set_weights, size_of, weights_of
 from brainunet.modelfile import ModelCard, write_model
 from brainunet.weights import Weights
-from tests.support.nets import Norm, disturb_norms, network
-
-NORMS: tuple[Norm, ...] = get_args(Norm)
+from tests.support.nets import NORMS, Norm, architectures, disturb_norms, network
 
 # The tensors of the authors' network, key by key in their order: convolution weights (each has a bias besides) ...
 AUTHORS_CONVOLUTIONS = """
@@ -43,8 +40,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("preset", ARCHITECTURES)
+@pytest.mark.parametrize(("preset", "norm"), architectures())
 def test_every_parameter_takes_part_in_training(preset: str, norm: Norm) -> None:
     made = on_no_device(ModelConfig(preset=preset, norm=norm)).train()
 
@@ -66,17 +62,16 @@ def test_every_kernel_has_something_to_learn_from_a_patch(norm: Norm) -> None:
         assert parameter.ndim == 1 or parameter.grad.any(), name
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("preset", ARCHITECTURES)
+@pytest.mark.parametrize(("preset", "norm"), architectures())
 def test_every_entry_of_the_state_dict_has_a_storage_of_its_own(preset: str, norm: Norm) -> None:
     state = on_no_device(ModelConfig(preset=preset, norm=norm)).state_dict()
 
     assert len({value.untyped_storage()._cdata for value in state.values()}) == len(state)
 
 
-@pytest.mark.parametrize("preset", ARCHITECTURES)
-def test_a_patch_of_any_size_gives_logits_of_its_size(preset: str) -> None:
-    made = on_no_device(ModelConfig(preset=preset)).eval()
+@pytest.mark.parametrize(("preset", "norm"), architectures())
+def test_a_patch_of_any_size_gives_logits_of_its_size(preset: str, norm: Norm) -> None:
+    made = on_no_device(ModelConfig(preset=preset, norm=norm)).eval()
 
     assert made(torch.empty(2, 3, 17, 8, 21, device="meta")).shape == (2, 4, 17, 8, 21)
 

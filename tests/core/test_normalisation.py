@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 import torch
 from torch import nn
 
 from brainunet.config import ModelConfig
-from brainunet.model import ARCHITECTURES, build, weights_of
+from brainunet.model import build, weights_of
 from brainunet.model.normalisation import norm_names
-from tests.support.nets import Norm, network
+from tests.support.nets import NORMS, Norm, architectures, network
 
-NORMS: tuple[Norm, ...] = get_args(Norm)
 STATISTICS = {"running_mean", "running_var"}
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("preset", ARCHITECTURES)
+@pytest.mark.parametrize(("preset", "norm"), architectures())
 def test_the_normalisation_of_every_architecture_is_found_whole_and_nothing_else(preset: str, norm: Norm) -> None:
     with torch.device("meta"):
         made = build(ModelConfig(preset=preset, norm=norm))

@@ -52,6 +52,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "server/brainunet_server/roster.py",
         "server/brainunet_server/flower",
     ),
+    "dynamic_network_architectures": ("brainunet/model/baselines.py",),
     "flwr": (
         "brainunet/flower_bundle.py",  # these two are what both ends must agree on
         "brainunet/flower_records.py",
@@ -63,6 +64,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "grpc": _REGISTRIES,
     "jinja2": ("brainunet/pictures",),
     "matplotlib": ("brainunet/pictures", "simulation/brainunet_sim"),
+    "monai": ("brainunet/model/baselines.py",),
     "nibabel": ("brainunet/data/volumes.py",),
     "opacus": ("brainunet/training/private.py",),
     "plotly": _DASHBOARD,

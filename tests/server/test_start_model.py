@@ -9,7 +9,7 @@ import pytest
 from brainunet.errors import ConfigError
 from brainunet.model import ARCHITECTURES
 from brainunet.modelfile import read_model, write_model
-from brainunet.presets import WIDTHS
+from brainunet.presets import BASELINES, WIDTHS
 from brainunet.signing import SigningKey, new_signing_key
 from brainunet.starter import STARTER
 from brainunet_server.start_model import read_start_model, signed_start_model, stage_start_model
@@ -27,7 +27,16 @@ def staged(tmp_path: Path, key: SigningKey) -> Path:
 
 
 def test_every_network_that_can_be_built_is_known_without_torch() -> None:
-    assert set(WIDTHS) == set(ARCHITECTURES)
+    assert {*WIDTHS, *BASELINES} == set(ARCHITECTURES)
+
+
+def test_a_baseline_is_no_model_for_hospitals(tmp_path: Path) -> None:
+    weights, card = read_model(STARTER)
+    model = card.model.model_copy(update={"preset": "nnunet-plain", "norm": "instance"})
+    write_model(tmp_path / "baseline.safetensors", weights, card.model_copy(update={"model": model}))
+
+    with pytest.raises(ConfigError, match=r"a baseline for comparisons.*one of brainunet, .*federate a network of ours"):
+        read_start_model(tmp_path / "baseline.safetensors")
 
 
 def test_the_starter_is_a_start_model() -> None:

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from importlib.util import find_spec
+from typing import Literal, get_args
 
+import pytest
 import torch
 from torch import nn
 
 from brainunet.config import ModelConfig
-from brainunet.model import build, weights_of
+from brainunet.model import ARCHITECTURES, build, weights_of
+from brainunet.presets import BASELINES
 from brainunet.weights import Weights
 
 Norm = Literal["group", "batch", "instance"]
+HEAVY = ("nnunet-resenc-m", "nnunet-resenc-l", "mednext-m", "mednext-l")  # even without weights
+NORMS: tuple[Norm, ...] = get_args(Norm)
+
+
+def architectures(*, with_weights: bool = False) -> list[object]:
+    """Every (preset, norm) that can be built, for a test's parameters.
+
+    A baseline has one norm and is skipped where its package is not installed. It is slow if it is heavy, or where the test
+    makes its weights.
+    """
+    found: list[object] = [(preset, norm) for preset in ARCHITECTURES if preset not in BASELINES for norm in NORMS]
+    for preset, package in BASELINES.items():
+        marks = [pytest.mark.slow] if with_weights or preset in HEAVY else []
+        if find_spec(package) is None:
+            marks.append(pytest.mark.skip(reason=f"{package} is not installed: deploy/set-up-baselines.sh"))
+        found.append(pytest.param(preset, "instance", marks=marks))
+    return found
 
 
 def network(preset: str = "brainunet-nano", *, norm: Norm = "group", seed: int = 0) -> nn.Module:
