@@ -11,6 +11,7 @@ WIDTHS: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
         "brainunet": (64, 128, 256, 512),  # the paper's: 22.8 M parameters, 91 MB
         "brainunet-fast": (32, 64, 128, 256, 512),  # as many parameters, about a quarter of the arithmetic
         "brainunet-lite": (32, 64, 128, 256),
+        "brainunet-small": (16, 32, 64, 128),  # learns most in few minutes on a CPU
         "brainunet-nano": (8, 16, 32, 64),  # for demonstrations and tests
     }
 )

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from brainunet.commands.train import follow, new_study
+from brainunet.commands.train import follow, network_named, new_study
 from brainunet.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def crossval(
         options = {
             "seed": seed,
             "minutes": minutes,
-            "model": preset and {"preset": preset},
+            "model": network_named(preset),
             "split": {"by": by, "folds": folds},
         }
         study = new_study(out, data, init, stage, options, phantoms, convention, config, settings or [])

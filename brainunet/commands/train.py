@@ -50,7 +50,7 @@ def train(
         study = saved_study(out, "training")
     else:
         split = _split(validation, folds, fold, leave_out)
-        options = {"seed": seed, "minutes": minutes, "model": preset and {"preset": preset}, "split": split}
+        options = {"seed": seed, "minutes": minutes, "model": network_named(preset), "split": split}
         study = new_study(out, data, init, stage, options, phantoms, convention, config, settings or [])
         take_folder(out, STUDY, overwrite, needed=[data, config, study.init])
         keep_study(study, "training")
@@ -97,6 +97,13 @@ def new_study(
     resolved = load(FitConfig, config, settings, base=base, options=given)
     starting_model(start, resolved.model, resolved.preprocess, resolved.seed)  # refused now and not after reading cases
     return Study(out, data, resolved, start, parse_convention(convention), phantoms)
+
+
+def network_named(preset: str | None) -> dict[str, str] | None:
+    """Settings of a network asked for by name: with its own norm; None leaves those that there are."""
+    from brainunet.presets import default_norm
+
+    return None if preset is None else {"preset": preset, "norm": default_norm(preset)}
 
 
 def follow(study: Study, what: str = "training") -> tuple[dict[str, Any], Fitted]:

@@ -19,7 +19,8 @@ from brainunet.data.preprocess import PreparedCase
 from brainunet.errors import BrainUNetError, ConfigError
 from brainunet.losses import Loss, loss_from
 from brainunet.losses.proximal import add_proximal_gradient
-from brainunet.model import default_device
+from brainunet.memory import available_memory
+from brainunet.model import choose_checkpointing, default_device, set_activation_checkpointing
 from brainunet.model.forward import logits_of
 from brainunet.training.average import average_in
 from brainunet.training.checkpoint import Checkpoint
@@ -139,11 +140,15 @@ def begin(
     network.train().to(device)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # true of modules, missing in torch's stubs
     parameters = [p for p in network.parameters() if p.requires_grad]
+    batch = (config.batch_size, cases[0].image.shape[0], *config.patch)
+    half = uses_bf16(config.precision, device, network, batch)
+    # the same numbers either way, so the machine may decide
+    set_activation_checkpointing(network, choose_checkpointing(network, batch, half=half, available=_available(device)))
     training = Training(
         network=network,
         config=config,
         device=device,
-        half=uses_bf16(config.precision, device, network, (config.batch_size, cases[0].image.shape[0], *config.patch)),
+        half=half,
         loss_of=loss_from(config.loss),
         optimizer=optimizer_for(parameters, config),
         parameters=parameters,
@@ -159,6 +164,11 @@ def begin(
         training.rest = kept.rest.get("rest", {})
     training.batches = _batches([PatchSource(case) for case in cases], config, seed, training.done * config.accumulate)
     return training
+
+
+def _available(device: torch.device) -> int | None:
+    """Bytes that a step could take now; None where the system doesn't say."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
 
 
 def take_step(training: Training, rate: float) -> None:
