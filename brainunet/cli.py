@@ -8,6 +8,7 @@ import typer
 
 from brainunet import __version__
 from brainunet.commands import model
+from brainunet.commands.augment_preview import augment_preview
 from brainunet.commands.phantom import phantom
 from brainunet.terminal import main_of
 
@@ -17,6 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(augment_preview)
 app.command()(phantom)
 app.add_typer(model.app, name="model")
 

@@ -16,11 +16,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from brainunet.errors import ConfigError
 from brainunet.labels import DEFAULT_MODALITIES, Modality
+from brainunet.presets import AUGMENT_PRESETS
 
 Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Positive = Annotated[FiniteFloat, Field(gt=0)]
@@ -28,12 +29,32 @@ NonNegative = Annotated[FiniteFloat, Field(ge=0)]
 PatchSide = Annotated[int, Field(ge=16, le=256, multiple_of=8)]
 Window: TypeAlias = tuple[PatchSide, PatchSide, PatchSide]
 Local: TypeAlias = Literal["none", "norm"]  # which parameters stay with each site
+Range: TypeAlias = tuple[FiniteFloat, FiniteFloat]
+
+
+def Within(low: float, high: float) -> AfterValidator:  # noqa: N802 # stands in annotations, beside Field
+    """A range that ascends and lies between ``low`` and ``high``."""
+
+    def check(given: tuple[float, float]) -> tuple[float, float]:
+        first, last = given
+        if first > last:
+            raise ValueError(f"goes from {first} down to {last}: write the smaller number first")
+        if first < low or last > high:
+            raise ValueError(f"should lie within {low:g} to {high:g}")
+        return given
+
+    return AfterValidator(check)
 
 
 class Settings(BaseModel):
     """A frozen group of settings; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def unfold(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """``values`` with each name that stands for several settings replaced by these; most kinds have no such name."""
+        return values
 
 
 class ModelConfig(Settings):
@@ -77,21 +98,82 @@ class LossConfig(Settings):
 
 
 class AugmentConfig(Settings):
-    """Random changes to a training patch; each probability 0 switches one off."""
+    """Random changes to a training patch; each probability 0 switches one off (see ``brainunet.data.augment``).
 
+    ``preset`` names a line of ``AUGMENT_PRESETS`` and stands for its numbers: they take the place of all that was set before,
+    and settings beside it win over it. What is resolved holds the numbers and not the name.
+
+    Attributes:
+        flip_probability: of each axis.
+        affine_probability: of one scaling and one rotation together.
+        scale_range: factors, the same on the three axes.
+        rotation_degrees: at most so far about each axis, either way.
+        motion_probability: of a head that moves while k-space is filled; each modality moves in its own way.
+        motion_count: how often it moves.
+        motion_degrees: at most so far about each axis, either way.
+        motion_shift_mm: at most so far along each axis, either way.
+        ghosting_probability: of faint copies along one axis, another one for each modality.
+        ghosting_range: strength; at 1 the lines of k-space that make ghosts are missing, beyond it they are turned over.
+        bias_probability: of an uneven coil, the same for all modalities.
+        bias_coefficient: largest coefficient of the polynomial whose exponential is the field.
+        blur_probability: of Gaussian smoothing.
+        blur_range_mm: its standard deviation along each axis.
+        noise_probability: of Gaussian noise.
+        noise_range: its standard deviation; that of the brain is 1.
+        anisotropy_probability: of slices that are thicker than the voxels they are written in.
+        through_plane_range: thickness from foot to head, in voxels.
+        in_plane_range: size of a voxel within the slice, in voxels.
+        gamma_probability: of a change of contrast.
+        log_gamma_range: logarithm of the exponent.
+        dropout_probability: of modalities that are missing (0 everywhere); the last one is never dropped.
+        dropout_most: at most so many are.
+    """
+
+    preset: Annotated[str | None, Field(exclude=True)] = None
     flip_probability: Probability = 0.5
-    scale_probability: Probability = 0.3
-    scale_range: tuple[Positive, Positive] = (0.85, 1.15)
+    affine_probability: Probability = 0.3
+    scale_range: Annotated[Range, Within(0.25, 4)] = (0.85, 1.15)
+    rotation_degrees: Annotated[FiniteFloat, Field(ge=0, le=180)] = 0.0
+    motion_probability: Probability = 0.0
+    motion_count: Annotated[int, Field(ge=1, le=8)] = 3
+    motion_degrees: Annotated[FiniteFloat, Field(ge=0, le=45)] = 5.0
+    motion_shift_mm: Annotated[FiniteFloat, Field(ge=0, le=30)] = 3.0
+    ghosting_probability: Probability = 0.0
+    ghosting_range: Annotated[Range, Within(0, 3)] = (0.5, 1.5)
+    bias_probability: Probability = 0.0
+    bias_coefficient: Annotated[FiniteFloat, Field(ge=0, le=2)] = 0.5
+    blur_probability: Probability = 0.0
+    blur_range_mm: Annotated[Range, Within(0, 5)] = (0.5, 1.5)
+    noise_probability: Probability = 0.0
+    noise_range: Annotated[Range, Within(0, 3)] = (0.0, 0.33)
+    anisotropy_probability: Probability = 0.0
+    through_plane_range: Annotated[Range, Within(1, 12)] = (2.0, 6.0)
+    in_plane_range: Annotated[Range, Within(1, 4)] = (1.0, 1.2)
     gamma_probability: Probability = 0.3
-    log_gamma_range: tuple[FiniteFloat, FiniteFloat] = (-0.3, 0.3)
+    log_gamma_range: Annotated[Range, Within(-3, 3)] = (-0.3, 0.3)
+    dropout_probability: Probability = 0.0
+    dropout_most: Annotated[int, Field(ge=1, le=3)] = 1
 
-    @model_validator(mode="after")
-    def _ranges_ascend(self) -> AugmentConfig:
-        for name in ("scale_range", "log_gamma_range"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise ValueError(f"{name} goes from {low} down to {high}: write the smaller number first")
-        return self
+    @classmethod
+    def unfold(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """``values`` with the numbers of their preset; a name that is not known is left for the validator to refuse."""
+        preset = values.get("preset")
+        if not isinstance(preset, str) or preset not in AUGMENT_PRESETS:
+            return values
+        defaults = {name: field.default for name, field in cls.model_fields.items()}
+        own = {name: value for name, value in values.items() if name != "preset"}
+        return {**defaults, **AUGMENT_PRESETS[preset], **own}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_of_the_preset(cls, values: Any) -> Any:
+        return cls.unfold(values) if isinstance(values, Mapping) else values
+
+    @field_validator("preset")
+    @classmethod
+    def _known(cls, preset: str | None) -> None:
+        if preset is not None:
+            raise ValueError(f"no preset of this name ({nearest(preset, AUGMENT_PRESETS)})")
 
 
 class TrainConfig(Settings):
@@ -175,12 +257,11 @@ def load(
     """
     # from the defaults of this kind, not of its parts: train.steps alone must leave the rest of this kind's train as it is
     values: dict[str, Any] = kind().model_dump()
-    _merge(values, base or {})
-    if path is not None:
-        _merge(values, _read_toml(path))
-    _merge(values, options or {})
+    asked: dict[str, Any] = {}
     for override in overrides:
-        _merge(values, _parse_override(override))
+        _merge(asked, _parse_override(override))
+    for layer in (base or {}, {} if path is None else _read_toml(path), options or {}, asked):
+        _merge(values, _unfolded(kind, layer))
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -238,6 +319,15 @@ def _merge(into: dict[str, Any], update: Mapping[str, Any]) -> None:
             into[key] = value
 
 
+def _unfolded(kind: type[BaseModel], layer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The layer with its presets written out, so that it wins over all of an earlier layer's numbers."""
+    values = dict(kind.unfold(layer)) if issubclass(kind, Settings) else dict(layer)
+    for name, value in values.items():
+        if isinstance(value, Mapping) and (part := _settings_of(kind, name)):
+            values[name] = _unfolded(part, value)
+    return values
+
+
 def _explain(kind: type[Settings], detail: ErrorDetails) -> str:
     where = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
@@ -249,10 +339,12 @@ def _explain(kind: type[Settings], detail: ErrorDetails) -> str:
 
 def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     for part in location:
-        field = kind.model_fields.get(str(part))
-        if field is None:  # a place in a list: its settings are those of the list's items
-            continue
-        annotation = field.annotation
-        inner = (t for t in (annotation, *get_args(annotation)) if isinstance(t, type) and issubclass(t, BaseModel))
-        kind = next(inner, kind)
+        kind = _settings_of(kind, str(part)) or kind  # neither for a place in a list: its settings are those of the items
     return list(kind.model_fields)
+
+
+def _settings_of(kind: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """The kind of settings that this one holds under a name; None where it holds something else."""
+    field = kind.model_fields.get(name)
+    annotation = None if field is None else field.annotation
+    return next((t for t in (annotation, *get_args(annotation)) if isinstance(t, type) and issubclass(t, BaseModel)), None)

@@ -11,8 +11,8 @@ from torch import Tensor
 from brainunet.config import AugmentConfig
 from brainunet.data.augment import augment_from
 
-NOTHING = AugmentConfig(flip_probability=0, scale_probability=0, gamma_probability=0)
-STRONG = AugmentConfig(flip_probability=0.5, scale_probability=1, scale_range=(0.6, 1.5), gamma_probability=1)
+NOTHING = AugmentConfig(flip_probability=0, affine_probability=0, gamma_probability=0)
+STRONG = AugmentConfig(flip_probability=0.5, affine_probability=1, scale_range=(0.6, 1.5), gamma_probability=1)
 
 
 def batch_of(size: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -84,7 +84,7 @@ def test_the_label_follows_the_image_through_flips_and_scaling(seed: int) -> Non
     labels[0, 3:11, 6:18, 13:21] = 3  # off the middle on two axes
     images = labels[:, None].float().repeat(1, 3, 1, 1, 1)
 
-    config = AugmentConfig(flip_probability=0.5, scale_probability=1, scale_range=(0.8, 1.2), gamma_probability=0)
+    config = AugmentConfig(flip_probability=0.5, affine_probability=1, scale_range=(0.8, 1.2), gamma_probability=0)
     changed, changed_labels = augment_from(config)(images, labels, seed)
 
     bright, marked = changed[0, 0] > 1.5, changed_labels[0] == 3
