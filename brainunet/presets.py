@@ -29,6 +29,7 @@ AUGMENT_PRESETS: Final[Mapping[str, Mapping[str, float | tuple[float, float]]]] 
                 "motion_probability": 0.17,
                 "ghosting_probability": 0.17,
                 "bias_probability": 0.17,
+                "bias_coefficient": 0.3,
                 "blur_probability": 0.25,
                 "noise_probability": 0.25,
                 "anisotropy_probability": 0.4,

@@ -1,7 +1,7 @@
 """Random changes to training patches, by TorchIO (Pérez-García et al., Comput. Methods Programs Biomed. 2021).
 
-``AUGMENTATIONS`` is the table: a new one is a line here and its settings in ``config.AugmentConfig``. They run in its order, which
-is that of a scan: where the head lies, what the scanner does to it, then contrast and what is missing.
+``AUGMENTATIONS`` is the table: a new one is a line here and its settings in ``config.AugmentConfig``. They run in its order,
+which is that of a scan: where the head lies, what the scanner does to it, then contrast and what is missing.
 
 Three rules hold for every line (``tests/core/test_augment.py`` goes over them): a patch keeps its shape and its numbers stay
 finite; labels move with the head by nearest neighbour and are otherwise left alone to the bit; and the background, which is 0
@@ -42,9 +42,7 @@ AUGMENTATIONS: Final[Mapping[str, Callable[[AugmentConfig], Transform]]] = Mappi
             p=c.motion_probability,
             margin_voxels=8,
         ),
-        "ghosting": lambda c: AsScanned(
-            tio.RandomGhosting(intensity=c.ghosting_range, copy=False), p=c.ghosting_probability
-        ),
+        "ghosting": lambda c: AsScanned(tio.RandomGhosting(intensity=c.ghosting_range, copy=False), p=c.ghosting_probability),
         "bias": lambda c: AsScanned(
             tio.RandomBiasField(coefficients=c.bias_coefficient, copy=False), p=c.bias_probability, together=True
         ),
@@ -108,7 +106,7 @@ def augment_from(config: AugmentConfig) -> Augment:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Arithmetic on one thread: sums then have one order, so that a process with one core makes the same bits as one with many."""
+    """Arithmetic on one thread: sums then have one order, and a process with one core makes the same bits as one with many."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -18,7 +18,7 @@ FOOT_TO_HEAD = 2  # the axis of canonical volumes along which most clinical slic
 _SMALLEST_SPREAD = 1e-6  # of a patch whose brain is one voxel, or constant
 
 
-class AsScanned(tio.transforms.Transform):  # type: ignore[misc] # torchio is not typed for mypy
+class AsScanned(tio.transforms.Transform):
     """A transform of intensities as an artefact of the scanner.
 
     Brain intensities are lifted until the lowest of each modality is 0, the level of the air around it; then comes the
@@ -48,7 +48,7 @@ class AsScanned(tio.transforms.Transform):  # type: ignore[misc] # torchio is no
             raw = functional.pad(raw, (self.margin,) * 6, mode="replicate")
         parts = [raw] if self.together else list(raw.split(1))
         scanned = self.inner(tio.Subject({f"part{i}": tio.ScalarImage(tensor=part) for i, part in enumerate(parts)}))
-        changed = torch.cat([scanned[f"part{i}"].data.float() for i in range(len(parts))])
+        changed = torch.cat([scanned.get_image(f"part{i}").data.float() for i in range(len(parts))])
         if self.margin:
             within = slice(self.margin, -self.margin)
             changed = changed[:, within, within, within]
@@ -65,7 +65,7 @@ def _statistics(image: Tensor, brain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return tuple(value.float().reshape(-1, 1, 1, 1) for value in found)  # type: ignore[return-value] # three of them
 
 
-class ThickSlices(tio.transforms.Transform):  # type: ignore[misc]
+class ThickSlices(tio.transforms.Transform):
     """Slices thicker than their voxels: averaged over their thickness, then resampled linearly to the grid they came from.
 
     TorchIO's RandomAnisotropy keeps every n-th voxel instead, which is what slices with gaps would show, without the partial
@@ -118,7 +118,7 @@ def slice_matrix(side: int, thickness: float, phase: float) -> npt.NDArray[np.fl
     share, centres = share[kept], (edges[:-1] + thickness / 2)[kept]
     averaged = share / share.sum(axis=1, keepdims=True)
     back = np.stack([np.interp(voxels + 0.5, centres, row) for row in np.eye(len(centres))], axis=1)
-    return (back @ averaged).astype(np.float32)
+    return np.asarray(back @ averaged, np.float32)
 
 
 def _along(data: Tensor, matrix: Tensor, axis: int) -> Tensor:
@@ -126,7 +126,7 @@ def _along(data: Tensor, matrix: Tensor, axis: int) -> Tensor:
     return (data.movedim(axis, -1) @ matrix.T).movedim(-1, axis).contiguous()
 
 
-class DropModalities(tio.transforms.Transform):  # type: ignore[misc]
+class DropModalities(tio.transforms.Transform):
     """Modalities that are missing: 0 everywhere, the background of a prepared case. At least one is left."""
 
     def __init__(self, most: int, p: float) -> None:

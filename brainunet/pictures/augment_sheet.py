@@ -19,7 +19,7 @@ from brainunet.labels import TUMOUR_LABELS, Label, Modality
 # Okabe and Ito's palette: told apart by the colour-blind and seen on grey
 CONTOURS: Final[Mapping[Label, str]] = MappingProxyType({Label.NETC: "#D55E00", Label.SNFH: "#F0E442", Label.ET: "#56B4E9"})
 _INCHES = 1.75  # of one picture
-_TILES_ACROSS: Final[Mapping[int, int]] = MappingProxyType({1: 4, 2: 2})  # by the number of modalities; else one in a row
+_TILES_ACROSS: Final[Mapping[int, int]] = MappingProxyType({1: 4, 2: 3})  # by the number of modalities; else two
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ def draw_sheet(path: Path, tiles: Sequence[Tile], modalities: Sequence[Modality]
     Raises:
         BrainUNetError: the disk is full or the folder can't be written.
     """
-    across = _TILES_ACROSS.get(len(modalities), 1)
+    across = _TILES_ACROSS.get(len(modalities), 2)
     down = -(-len(tiles) // across)
     figure = Figure(figsize=(across * len(modalities) * 2 * _INCHES, down * (_INCHES + 0.42) + 0.8), layout="constrained")
     figure.suptitle(heading, fontsize=12)

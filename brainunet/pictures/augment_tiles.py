@@ -39,6 +39,10 @@ STRENGTHS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
+# The ranges whose upper end is the strongest; the others have no change in their middle.
+_STRONGEST_LAST: Final = ("ghosting_range", "blur_range_mm", "noise_range", "through_plane_range", "in_plane_range")
+
+
 def strength_of(name: str, config: AugmentConfig) -> str:
     """How strong an augmentation is set to be.
 
@@ -46,13 +50,26 @@ def strength_of(name: str, config: AugmentConfig) -> str:
     "std 0 to 0.33 of the brain's"
     """
     values = {
-        key: f"{value[0]:g} to {value[1]:g}" if isinstance(value, tuple) else value for key, value in config.model_dump().items()
+        key: f"{value[0]:g} to {value[1]:g}" if isinstance(value, tuple) else value
+        for key, value in config.model_dump().items()
     }
     return STRENGTHS[name].format_map(values)
 
 
+def strongest(config: AugmentConfig) -> AugmentConfig:
+    """The same settings with every range that grows drawn in to its upper end.
+
+    >>> strongest(AugmentConfig()).blur_range_mm
+    (1.5, 1.5)
+    """
+    return config.model_copy(update={name: (getattr(config, name)[1],) * 2 for name in _STRONGEST_LAST})
+
+
 def make_tiles(source: PatchSource, config: TrainConfig, *, seed: int, draws: int) -> Iterator[Tile]:
-    """``1 + len(AUGMENTATIONS) + draws`` patches, all of the same place in one case; equal seeds give equal ones."""
+    """``1 + len(AUGMENTATIONS) + draws`` patches, all of the same place in one case; equal seeds give equal ones.
+
+    What stands alone is shown as strong as it is set to become.
+    """
     images, labels = draw_batch(
         [source],
         np.random.default_rng(seed),
@@ -64,7 +81,7 @@ def make_tiles(source: PatchSource, config: TrainConfig, *, seed: int, draws: in
     for name in AUGMENTATIONS:
         probability = getattr(config.augment, probability_of(name))
         title = f"{name} alone ({f'else p {probability:g}' if probability else 'else off'})"
-        changed, marks = augment_from(alone(name, config.augment))(images, labels, seed)
+        changed, marks = augment_from(alone(name, strongest(config.augment)))(images, labels, seed)
         yield Tile(title, strength_of(name, config.augment), changed[0].numpy(), marks[0].numpy())
     for i in range(draws):
         changed, marks = augment_from(config.augment)(images, labels, seed + i)

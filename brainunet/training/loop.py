@@ -7,20 +7,18 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
 from brainunet.config import TrainConfig
-from brainunet.data.augment import augment_from
-from brainunet.data.patches import PatchSource, draw_batch
+from brainunet.data.patches import PatchSource
 from brainunet.data.preprocess import PreparedCase
 from brainunet.errors import BrainUNetError, ConfigError
 from brainunet.losses import loss_from
 from brainunet.losses.proximal import add_proximal_gradient
 from brainunet.model import default_device
+from brainunet.training.batches import batches
 from brainunet.training.checkpoint import Checkpoint
-from brainunet.training.seeds import derive
 
 WRONG_GRADIENT = 0.05  # of its largest entry; bfloat16's own rounding stays below 0.02
 SHORT_SIDE = 4  # below it a 3x3x3 convolution can reach over two borders at once
@@ -50,6 +48,7 @@ def train(
     proximal_mu: float = 0.0,
     checkpoint: Checkpoint | None = None,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
+    workers: int | None = None,
 ) -> Trained:
     """Train ``network`` in place for ``config.steps`` steps on patches of labelled ``cases``.
 
@@ -61,6 +60,7 @@ def train(
         proximal_mu: strength of FedProx's pull to the weights that ``network`` comes with.
         checkpoint: where to keep the state; removed by the caller once the result is safe.
         on_step: told the number of steps done and the last loss.
+        workers: processes that prepare batches ahead; None decides for this machine. They change the time, never the result.
 
     Raises:
         ConfigError: no cases, an unknown loss, a patch so small that a norm sees a single voxel, or bf16 where it goes wrong.
@@ -72,7 +72,6 @@ def train(
     network.train().to(device)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # true of modules, missing in torch's stubs
     loss_of = loss_from(config.loss)
-    augment = augment_from(config.augment)
     sources = [PatchSource(case) for case in cases]
     parameters = [p for p in network.parameters() if p.requires_grad]
     anchors = [p.detach().clone() for p in parameters] if proximal_mu else []
@@ -81,12 +80,8 @@ def train(
     half = uses_bf16(config.precision, device, network, batch)
     done, losses = checkpoint.restore(network, optimizer) if checkpoint else (0, [])
 
-    for step in range(done, config.steps):
-        rng = np.random.default_rng(derive(seed, "patches", step))
-        images, labels = draw_batch(
-            sources, rng, size=config.batch_size, patch=config.patch, foreground_probability=config.foreground_probability
-        )
-        images, labels = augment(images, labels, derive(seed, "augment", step))
+    # the loop alone holds the iterator, so that its workers end with it, by an error too
+    for step, (images, labels) in enumerate(batches(sources, config, seed=seed, start=done, workers=workers), start=done):
         images = images.to(device, memory_format=torch.channels_last_3d)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(step, config)
