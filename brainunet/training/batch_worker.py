@@ -23,7 +23,7 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
         work(sys.stdin.buffer, answers)
-    except (EOFError, BrokenPipeError):
+    except (EOFError, BrokenPipeError, pickle.UnpicklingError):  # the training is gone, maybe in the middle of a word
         os._exit(0)  # without flushing to a reader that is gone
 
 
@@ -31,7 +31,7 @@ def work(asked: IO[bytes], answers: IO[bytes]) -> None:
     """Answer until ``asked`` ends.
 
     Raises:
-        EOFError: it has ended.
+        EOFError, pickle.UnpicklingError: it has ended.
         BrokenPipeError: nobody reads the answers.
     """
     torch.set_num_threads(1)

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +75,7 @@ def batches(
     start: int = 0,
     stop: int | None = None,
     workers: int | None = None,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The batches of the steps ``start`` to ``stop`` (left out: all of ``config.steps``).
 
     Workers end when the iterator does: run it to its end, close it, or drop it.
@@ -145,7 +145,7 @@ class _Worker:
     def __init__(self, recipe: Recipe, number: int) -> None:
         self._number, self._asked = number, set[int]()
         self._made: dict[int, tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]] | Exception] = {}
-        self._ready, self._lost = False, False
+        self._ready, self._lost, self._n_made = False, False, 0
         self._said: queue.SimpleQueue[Any] = queue.SimpleQueue()
         # away from the terminal's group: Ctrl-C is for the training, whose end ends its workers
         apart = {"process_group": 0} if os.name == "posix" else {"creationflags": 0x200}  # CREATE_NEW_PROCESS_GROUP
@@ -187,6 +187,7 @@ class _Worker:
 
     def end(self) -> None:
         """End the process whatever it is doing: it holds nothing that anyone needs."""
+        log.debug("worker %d for training patches made %d batches", self._number, self._n_made)
         self._process.kill()
         self._process.wait()
         self._thread.join()
@@ -203,6 +204,8 @@ class _Worker:
         assert self._process.stdout is not None
         try:
             send_recipe(recipe, self._stdin)
+            self._said.put(pickle.load(self._process.stdout))
+            log.debug("worker %d for training patches has begun", self._number)
             while True:
                 self._said.put(pickle.load(self._process.stdout))
         except (EOFError, OSError, pickle.UnpicklingError):
@@ -221,6 +224,7 @@ class _Worker:
         else:
             step, made = said
             self._made[step] = made
+            self._n_made += 1
 
 
 def _end_in_words(code: int) -> str:

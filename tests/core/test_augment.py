@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from brainunet.config import AugmentConfig
-from brainunet.data.augment import augment_from
+from brainunet.config import AugmentConfig, load
+from brainunet.data.augment import AUGMENTATIONS, alone, augment_from, probability_of
+from brainunet.data.augment_scanner import slice_matrix
+from brainunet.errors import ConfigError
+from brainunet.pictures.augment_tiles import STRENGTHS, strongest
+from brainunet.presets import AUGMENT_PRESETS
 
 NOTHING = AugmentConfig(flip_probability=0, affine_probability=0, gamma_probability=0)
 STRONG = AugmentConfig(flip_probability=0.5, affine_probability=1, scale_range=(0.6, 1.5), gamma_probability=1)
@@ -121,3 +130,264 @@ def test_gamma_changes_contrast_and_keeps_sign_order_and_the_empty_background() 
     assert not torch.equal(changed, images)
     assert torch.equal(changed.sign(), images.sign())
     assert torch.equal(changed[0, 0].flatten().argsort(stable=True), images[0, 0].flatten().argsort(stable=True))
+
+
+# --- every line of the table ------------------------------------------------------------------------------------------------
+
+AT_ITS_END = strongest(AugmentConfig(preset="ssa"))
+SPATIAL = ("flip", "affine")
+
+
+def head_of(size: int = 1, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A brain of correlated tissue in the middle, mean 0 and deviation 1 in it, air of 0 around it, and a labelled tumour."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.zeros(size, 3, 24, 20, 28)
+    inside = torch.randn(size, 3, 8, 7, 9, generator=generator)
+    images[..., 4:20, 3:17, 5:23] = torch.nn.functional.interpolate(inside, size=(16, 14, 18), mode="trilinear")
+    brain = (images != 0).any(1, keepdim=True)
+    for image, mask in zip(images, brain, strict=True):
+        for channel in image:
+            inner = channel[mask[0]]
+            channel[mask[0]] = (inner - inner.mean()) / inner.std()
+    labels = torch.zeros(size, 24, 20, 28, dtype=torch.uint8)
+    labels[:, 6:14, 5:12, 8:17] = 2
+    labels[:, 8:12, 7:10, 10:14] = 1
+    labels[:, 9, 8, 11:13] = 3
+    return images, labels
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+class TestEveryAugmentation:
+    def test_keeps_shape_type_and_finite_numbers_and_invents_no_label(self, name: str) -> None:
+        images, labels = head_of(2)
+        for seed in range(4):
+            changed, marks = augment_from(alone(name, AT_ITS_END))(images, labels, seed)
+
+            assert (changed.shape, changed.dtype) == (images.shape, torch.float32)
+            assert (marks.shape, marks.dtype) == (labels.shape, torch.uint8)
+            assert torch.isfinite(changed).all()
+            assert set(marks.flatten().tolist()) <= {0, 1, 2, 3}
+
+    def test_changes_something_when_it_is_on_and_nothing_when_it_is_off(self, name: str) -> None:
+        batch = head_of()
+        off = AT_ITS_END.model_copy(update={probability_of(other): 0.0 for other in AUGMENTATIONS})
+
+        assert same(augment_from(off)(*batch, 3), batch)
+        assert not torch.equal(augment_from(alone(name, AT_ITS_END))(*batch, 3)[0], batch[0])
+
+    def test_happens_about_as_often_as_it_is_set_to(self, name: str) -> None:
+        batch = head_of()
+        augment = augment_from(alone(name, AT_ITS_END).model_copy(update={probability_of(name): 0.5}))
+
+        changed = sum(not torch.equal(augment(*batch, seed)[0], batch[0]) for seed in range(24))
+
+        assert 5 <= changed <= 24 if name == "flip" else 5 <= changed <= 19  # a flip has three axes to happen on
+
+    def test_leaves_labels_alone_to_the_bit_and_air_at_0_unless_it_moves_the_head(self, name: str) -> None:
+        if name in SPATIAL:
+            pytest.skip("moves the head")
+        images, labels = head_of()
+        for seed in range(4):
+            changed, marks = augment_from(alone(name, AT_ITS_END))(images, labels, seed)
+
+            assert torch.equal(marks, labels)
+            assert not changed[:, :, (images == 0).all(1)[0]].any()
+
+    def test_is_the_same_for_the_same_seed_whatever_ran_before_and_on_however_many_threads(self, name: str) -> None:
+        config = alone(name, AugmentConfig(preset="ssa"))
+        batch, augment = head_of(2), augment_from(config)
+        first, threads = augment(*batch, 7), torch.get_num_threads()
+        torch.rand(5)
+        try:
+            torch.set_num_threads(3)
+            again = augment_from(config)(*batch, 7)
+            assert torch.get_num_threads() == 3
+        finally:
+            torch.set_num_threads(threads)
+
+        assert same(first, again)
+        assert not same(first, augment(*batch, 8)) or name == "flip"  # each axis always
+
+    def test_leaves_the_batch_and_torch_s_generator_as_they_were(self, name: str) -> None:
+        images, labels = head_of()
+        before, state = (images.clone(), labels.clone()), torch.get_rng_state()
+
+        augment_from(alone(name, AT_ITS_END))(images, labels, 3)
+
+        assert same((images, labels), before)
+        assert torch.equal(torch.get_rng_state(), state)
+
+    def test_an_empty_patch_stays_empty_and_one_voxel_or_a_constant_brain_stays_finite(self, name: str) -> None:
+        images, labels = head_of()
+        augment = augment_from(alone(name, AT_ITS_END))
+        one_voxel, constant = torch.zeros_like(images), (images != 0).any(1, keepdim=True).expand_as(images).float()
+        one_voxel[..., 12, 10, 14] = 2.5
+
+        assert not augment(torch.zeros_like(images), labels, 0)[0].any()
+        assert torch.isfinite(augment(one_voxel, labels, 0)[0]).all()
+        assert torch.isfinite(augment(constant, labels, 0)[0]).all()
+
+    def test_takes_one_modality_and_odd_sides(self, name: str) -> None:
+        images, labels = head_of()
+
+        changed, _ = augment_from(alone(name, AT_ITS_END))(images[:, :1, :23, :19, :21], labels[:, :23, :19, :21], 1)
+
+        assert changed.shape == (1, 1, 23, 19, 21)
+        assert changed.any()
+
+    def test_a_patch_of_no_numbers_does_not_stop_it(self, name: str) -> None:
+        """The training says what is wrong (the loss is no number), and not the library that happens to meet it first."""
+        images, labels = head_of()
+        images[0, 0, 12, 10, 14] = torch.nan
+
+        augment_from(alone(name, AT_ITS_END))(images, labels, 1)
+
+
+@pytest.mark.parametrize("name", ["motion", "ghosting", "bias", "blur", "noise", "anisotropy"])
+def test_what_the_scanner_does_leaves_mean_and_spread_of_the_brain_as_normalisation_makes_them(name: str) -> None:
+    images, labels = head_of()
+    brain = (images != 0).any(1)[0]
+
+    changed, _ = augment_from(alone(name, AT_ITS_END))(images, labels, 5)
+
+    inside = changed[0][:, brain]
+    assert inside.mean(dim=1).tolist() == pytest.approx([0, 0, 0], abs=1e-4)
+    assert inside.std(dim=1).tolist() == pytest.approx([1, 1, 1], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["motion", "ghosting", "blur", "noise"])
+def test_each_modality_is_a_scan_of_its_own(name: str) -> None:
+    images, labels = head_of()
+    alike = images[:, :1].expand_as(images)
+
+    changed, _ = augment_from(alone(name, AugmentConfig(preset="ssa")))(alike, labels, 2)
+
+    assert not torch.equal(changed[0, 0], changed[0, 1])
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_dropout_takes_up_to_so_many_modalities_and_never_the_last(most: int) -> None:
+    images, labels = head_of()
+    augment = augment_from(alone("dropout", AugmentConfig(dropout_most=most)))
+
+    left = {int(augment(images, labels, seed)[0][0].flatten(1).any(1).sum()) for seed in range(40)}
+
+    assert left == set(range(max(1, 3 - most), 3))
+    assert same(augment(images[:, :1], labels, 0), (images[:, :1], labels))
+
+
+# --- thick slices -----------------------------------------------------------------------------------------------------------
+
+
+def slow_slices(row: Sequence[float], thickness: float, phase: float, grain: int = 200) -> npt.NDArray[np.float64]:
+    """An independent account: cut each voxel into grains, average the grains of each slice, and read between the middles."""
+    places = (np.arange(len(row) * grain) + 0.5) / grain
+    grains = np.repeat(np.asarray(row, float), grain)
+    belongs = np.floor(places / thickness + phase).astype(int)
+    numbers = np.unique(belongs)
+    means = [grains[belongs == number].mean() for number in numbers]
+    middles = (numbers - phase + 0.5) * thickness
+    return np.asarray(np.interp(np.arange(len(row)) + 0.5, middles, means))
+
+
+@given(
+    row=st.lists(st.floats(-3, 3), min_size=1, max_size=24),
+    thickness=st.floats(1, 12),
+    phase=st.floats(0, 0.99),
+)
+@settings(max_examples=60)
+def test_slices_are_what_averaging_grain_by_grain_gives(row: list[float], thickness: float, phase: float) -> None:
+    made = slice_matrix(len(row), thickness, phase) @ np.array(row, np.float32)
+
+    assert made == pytest.approx(slow_slices(row, thickness, phase), abs=0.1)
+
+
+def test_slices_of_one_voxel_change_nothing_and_a_constant_row_stays_so() -> None:
+    assert np.array_equal(slice_matrix(9, 1.0, 0.0), np.eye(9))
+    assert slice_matrix(23, 5.3, 0.4) @ np.ones(23) == pytest.approx(np.ones(23))
+
+
+def test_slices_are_thick_from_foot_to_head_only() -> None:
+    stripes = torch.tensor([1.0, -1.0]).repeat(12)
+    labels = torch.zeros(1, 24, 24, 24, dtype=torch.uint8)
+    augment = augment_from(alone("anisotropy", AugmentConfig(through_plane_range=(4, 4), in_plane_range=(1, 1))))
+
+    def after(axis: int) -> Tensor:
+        shape = [24 if i == axis else 1 for i in range(3)]
+        ramp = torch.linspace(1, 2, 24) if axis == 2 else torch.zeros(24)  # or nothing would be left to normalise
+        images = (stripes + ramp).reshape(1, 1, *shape).expand(1, 1, 24, 24, 24)
+        return (augment(images, labels, 0)[0] - images).abs().max()
+
+    assert after(0) < 1e-5
+    assert after(1) < 1e-5
+    assert after(2) > 0.9
+
+
+# --- presets and ranges -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", AUGMENT_PRESETS)
+def test_every_preset_resolves_and_changes_patches_unless_it_is_none(preset: str) -> None:
+    batch, augment = head_of(), augment_from(AugmentConfig(preset=preset))
+
+    changed = any(not same(augment(*batch, seed), batch) for seed in range(4))
+
+    assert changed == (preset != "none")
+
+
+def test_the_default_is_light_and_ssa_uses_all_that_a_scanner_does() -> None:
+    assert AugmentConfig() == AugmentConfig(preset="light")
+    ssa = AugmentConfig(preset="ssa")
+    assert [name for name in AUGMENTATIONS if getattr(ssa, probability_of(name)) == 0] == ["dropout"]
+
+
+def test_every_augmentation_has_a_probability_and_every_setting_an_augmentation_that_a_sheet_names() -> None:
+    words = " ".join(STRENGTHS.values())
+    settings_named = {name for name in AugmentConfig.model_fields if f"{{{name}" in words}
+    probabilities = {probability_of(name) for name in AUGMENTATIONS}
+
+    assert STRENGTHS.keys() == AUGMENTATIONS.keys()
+    assert probabilities | settings_named | {"preset"} == AugmentConfig.model_fields.keys()
+
+
+RANGES = {name: field for name, field in AugmentConfig.model_fields.items() if name.endswith("_range") or "_range_" in name}
+
+
+@given(data=st.data(), name=st.sampled_from(sorted(RANGES)))
+def test_a_range_either_is_taken_as_it_is_or_refused_by_name(data: st.DataObject, name: str) -> None:
+    low, high = data.draw(st.tuples(st.floats(width=32), st.floats(width=32)))
+    try:
+        config = load(AugmentConfig, base={name: [low, high]})
+    except ConfigError as error:
+        refusal = str(error)
+    else:
+        assert low <= high
+        assert getattr(config, name) == (low, high)
+        return
+    assert refusal.startswith(f"settings: {name}")
+    assert "(found " in refusal
+
+
+@given(seed=st.integers(0, 2**62), data=st.data())
+@settings(max_examples=25)
+def test_whatever_is_configured_the_rules_hold(seed: int, data: st.DataObject) -> None:
+    probabilities = {probability_of(name): data.draw(st.floats(0, 1), label=name) for name in AUGMENTATIONS}
+    config = AugmentConfig(
+        **probabilities,
+        rotation_degrees=data.draw(st.floats(0, 180)),
+        ghosting_range=data.draw(st.sampled_from([(0, 0), (0, 3), (3, 3)])),
+        through_plane_range=data.draw(st.sampled_from([(1, 1), (1, 12), (12, 12)])),
+        noise_range=data.draw(st.sampled_from([(0, 0), (3, 3)])),
+        blur_range_mm=data.draw(st.sampled_from([(0, 0), (5, 5)])),
+        bias_coefficient=data.draw(st.sampled_from([0.0, 2.0])),
+        log_gamma_range=data.draw(st.sampled_from([(-3, -3), (3, 3)])),
+        motion_count=data.draw(st.integers(1, 3)),
+    )
+    images, labels = head_of(seed=seed % 5)
+
+    changed, marks = augment_from(config)(images, labels, seed)
+
+    assert torch.isfinite(changed).all()
+    assert changed.shape == images.shape
+    assert set(marks.flatten().tolist()) <= {0, 1, 2, 3}
+    assert changed[0].flatten(1).any(1).any()
