@@ -43,10 +43,10 @@ def shares(preset: str, config: TrainConfig, sources: list[PatchSource], workers
         loss.item()
         optimizer.step()
         ends.append(time.perf_counter() - begun)
-        if ends[-1] > seconds:
+        if ends[-1] > seconds and len(ends) > 2:
             break
     drawn.close()
-    first = int(np.searchsorted(ends, seconds / 2))
+    first = min(max(1, int(np.searchsorted(ends, seconds / 2))), len(ends) - 1)
     spent = ends[-1] - ends[first - 1]
     return sum(waited[first:]) / spent, (len(ends) - first) / spent
 

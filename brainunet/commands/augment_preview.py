@@ -19,11 +19,11 @@ SHOWN_BY_DEFAULT = "t2f"
 
 
 def augment_preview(
-    cases: Annotated[Path, typer.Argument(metavar="CASE", help="folder of one case, or of several with --case")],
+    cases: Annotated[Path, typer.Argument(help="folder of one case, or of several with --case")],
     out: Annotated[Path, typer.Option(help="PNG file to write")],
     case: Annotated[str | None, typer.Option(help="which case, where the folder holds several")] = None,
     preset: Annotated[str, typer.Option(help="none, light or ssa")] = "ssa",
-    modality: Annotated[str, typer.Option(help="one modality of the model, or all")] = SHOWN_BY_DEFAULT,
+    modality: Annotated[str | None, typer.Option(help="one modality of the model, or all; left out, t2f or the first")] = None,
     draws: Annotated[int, typer.Option(help="how often to draw the whole preset", min=0, max=64)] = 9,
     patch: Annotated[int, typer.Option(help="voxels on each side of the patch, a multiple of 8")] = 96,
     seed: Annotated[int, typer.Option(help="equal seeds give equal sheets", min=0)] = 0,
@@ -47,6 +47,8 @@ def augment_preview(
     options = {"train": {"augment": {"preset": preset}, "patch": [patch] * 3, "foreground_probability": 1.0}}
     config = load(PreviewConfig, overrides=overrides or (), options=options)
     modalities = config.model.modalities
+    if modality is None:
+        modality = SHOWN_BY_DEFAULT if SHOWN_BY_DEFAULT in modalities else modalities[0]
     if modality != "all" and modality not in modalities:
         raise UsageError("--modality", found=f"{modality!r} ({nearest(modality, [*modalities, 'all'])})")
     channels = [i for i, name in enumerate(modalities) if modality in ("all", name)]
@@ -83,7 +85,7 @@ def _chosen(folder: Path, case_id: str | None, modalities: Sequence[Modality], c
     found = find_cases(folder, modalities=modalities, convention=convention)
     ids = [case.case_id for case in found.cases]
     if case_id is None and len(ids) > 1:
-        few = ", ".join(ids[:4]) + (" ..." if len(ids) > 4 else "")
+        few = ", ".join(ids[:4]) + (f" or {len(ids) - 4} others" if len(ids) > 4 else "")
         raise UsageError("--case", found=f"{len(ids)} cases in {folder.name} and none chosen", remedy=f"name one: {few}")
     for case in found.cases:
         if case_id in (None, case.case_id):

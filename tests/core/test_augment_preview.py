@@ -64,6 +64,12 @@ def test_all_modalities_fit_on_one_sheet(cases: Path, tmp_path: Path) -> None:
     assert mpimg.imread(out).shape[1] > 2000
 
 
+def test_a_model_without_flair_shows_its_first_modality(cases: Path, tmp_path: Path) -> None:
+    arguments = ("--out", tmp_path / "sheet.png", *SMALL, "--set", 'model.modalities=["t1n"]')
+
+    assert preview(cases / "BraTS-SSA-00002-000", *arguments).code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
