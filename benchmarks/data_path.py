@@ -3,7 +3,8 @@
     python -m benchmarks.data_path [--augment ssa] [--presets brainunet-nano brainunet-lite] [--workers 0 1 2] [--seconds 40]
 
 For each network and each number of workers: the share of wall time that steps on patches of 64^3, two at a time, wait for their
-batch, once the workers have started, and the steps per second against those without workers, in the same run.
+batch, over the second half of --seconds (in the first the workers start; on a busy machine give them longer), and the steps per
+second against those without workers, in the same run.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ SHOWN_BY_DEFAULT = "t2f"
 
 
 def augment_preview(
-    cases: Annotated[Path, typer.Argument(help="folder of one case, or of several with --case")],
+    cases: Annotated[Path, typer.Argument(metavar="CASES", help="folder of one case, or of several with --case")],
     out: Annotated[Path, typer.Option(help="PNG file to write")],
     case: Annotated[str | None, typer.Option(help="which case, where the folder holds several")] = None,
     preset: Annotated[str, typer.Option(help="none, light or ssa")] = "ssa",
@@ -33,7 +33,10 @@ def augment_preview(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print what was drawn and every setting as JSON")] = False,
 ) -> None:
-    """Draw a patch of a case as it is, with each augmentation alone, and as a training would see it."""
+    """Draw a patch of a case as it is, with each augmentation alone, and as a training would see it.
+
+    CASES is the folder of one case, or of several with --case. What is drawn alone is as strong as it is set to become.
+    """
     from brainunet.config import load, nearest
     from brainunet.data.augment import AUGMENTATIONS
     from brainunet.data.cases import parse_convention
