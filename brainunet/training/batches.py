@@ -139,6 +139,10 @@ def _made_ahead(recipe: Recipe, crew: Sequence[_Worker], start: int, stop: int) 
         yield recipe.make(step) if made is None else made
 
 
+# What ends a conversation: the worker has ended, or what is to be sent can't be pickled or brought back.
+_LOST: Final = (EOFError, OSError, MemoryError, pickle.PickleError, AttributeError, ImportError, TypeError)
+
+
 class _Worker:
     """A process that makes batches, and the thread that reads them from it as they come."""
 
@@ -208,16 +212,20 @@ class _Worker:
             log.debug("worker %d for training patches has begun", self._number)
             while True:
                 self._said.put(pickle.load(self._process.stdout))
-        except (EOFError, OSError, pickle.UnpicklingError):
-            self._said.put(None)
+        except _LOST as error:
+            log.debug("worker %d for training patches: %r", self._number, error)
+        finally:
+            self._said.put(None)  # whatever happened here, nobody waits for ever
 
     def _take(self, said: Any) -> None:
         if said is None:
             self._lost = True
+            try:
+                end = _end_in_words(self._process.wait(timeout=5))
+            except subprocess.TimeoutExpired:  # it runs, and what it says can't be understood
+                end = "can't be talked to"
             log.warning(
-                "worker %d for training patches %s; the training makes its patches itself from here on",
-                self._number,
-                _end_in_words(self._process.wait()),
+                "worker %d for training patches %s; the training makes its patches itself from here on", self._number, end
             )
         elif said == READY:
             self._ready = True

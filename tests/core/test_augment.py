@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+import torchio as tio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -333,6 +334,28 @@ def test_every_preset_resolves_and_changes_patches_unless_it_is_none(preset: str
     changed = any(not same(augment(*batch, seed), batch) for seed in range(4))
 
     assert changed == (preset != "none")
+
+
+def test_light_gives_what_three_plain_transforms_in_a_row_give_to_the_bit() -> None:
+    """So that runs made before there were others can be compared with those made since."""
+    images, labels = head_of()
+    plain = tio.Compose(
+        [
+            tio.RandomFlip(axes=(0, 1, 2), flip_probability=0.5),
+            tio.RandomAffine(scales=(0.85, 1.15), degrees=0, isotropic=True, default_pad_value=0, p=0.3),
+            tio.RandomGamma(log_gamma=(-0.3, 0.3), p=0.3),
+        ]
+    )
+    for seed in range(12):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            subject = tio.Subject(image=tio.ScalarImage(tensor=images[0]), label=tio.LabelMap(tensor=labels))
+            expected = plain(subject)
+
+        changed, marks = augment_from(AugmentConfig(preset="light"))(images, labels, seed)
+
+        assert torch.equal(changed[0], expected.image.data)
+        assert torch.equal(marks[0], expected.label.data[0].to(torch.uint8))
 
 
 def test_the_default_is_light_and_ssa_uses_all_that_a_scanner_does() -> None:

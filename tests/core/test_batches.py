@@ -194,6 +194,27 @@ def test_a_worker_that_is_killed_is_told_and_made_up_for(
     ]
 
 
+@dataclass(frozen=True)
+class UnsendableRecipe(Recipe):
+    """Holds what can't be pickled."""
+
+    hook: Callable[[], int] = lambda: 0
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_be_told_what_to_do_is_made_up_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "Recipe", UnsendableRecipe)
+    ahead = batches(SOURCES, SSA, seed=1, workers=1)
+    made = [next(ahead)]
+    time.sleep(0.5)
+    made += ahead
+
+    assert bits(made) == bits(batches(SOURCES, SSA, seed=1, workers=0))
+    assert said(caplog, "can't be talked to; the training makes its patches itself")
+
+
 def test_a_worker_that_cannot_start_is_told_and_made_up_for(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
