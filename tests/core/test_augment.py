@@ -9,17 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-import torchio as tio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from brainunet.config import AugmentConfig, load
+from brainunet.config import AugmentConfig
 from brainunet.data.augment import AUGMENTATIONS, alone, augment_from, probability_of
 from brainunet.data.augment_scanner import slice_matrix
-from brainunet.errors import ConfigError
-from brainunet.pictures.augment_tiles import STRENGTHS, strongest
-from brainunet.presets import AUGMENT_PRESETS
+from brainunet.pictures.augment_tiles import strongest
+from tests.support.heads import head_of
 
 NOTHING = AugmentConfig(flip_probability=0, affine_probability=0, gamma_probability=0)
 STRONG = AugmentConfig(flip_probability=0.5, affine_probability=1, scale_range=(0.6, 1.5), gamma_probability=1)
@@ -137,24 +135,6 @@ def test_gamma_changes_contrast_and_keeps_sign_order_and_the_empty_background() 
 
 AT_ITS_END = strongest(AugmentConfig(preset="ssa"))
 SPATIAL = ("flip", "affine")
-
-
-def head_of(size: int = 1, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """A brain of correlated tissue in the middle, mean 0 and deviation 1 in it, air of 0 around it, and a labelled tumour."""
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.zeros(size, 3, 24, 20, 28)
-    inside = torch.randn(size, 3, 8, 7, 9, generator=generator)
-    images[..., 4:20, 3:17, 5:23] = torch.nn.functional.interpolate(inside, size=(16, 14, 18), mode="trilinear")
-    brain = (images != 0).any(1, keepdim=True)
-    for image, mask in zip(images, brain, strict=True):
-        for channel in image:
-            inner = channel[mask[0]]
-            channel[mask[0]] = (inner - inner.mean()) / inner.std()
-    labels = torch.zeros(size, 24, 20, 28, dtype=torch.uint8)
-    labels[:, 6:14, 5:12, 8:17] = 2
-    labels[:, 8:12, 7:10, 10:14] = 1
-    labels[:, 9, 8, 11:13] = 3
-    return images, labels
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -322,95 +302,3 @@ def test_slices_are_thick_from_foot_to_head_only() -> None:
     assert after(0) < 1e-5
     assert after(1) < 1e-5
     assert after(2) > 0.9
-
-
-# --- presets and ranges -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("preset", AUGMENT_PRESETS)
-def test_every_preset_resolves_and_changes_patches_unless_it_is_none(preset: str) -> None:
-    batch, augment = head_of(), augment_from(AugmentConfig(preset=preset))
-
-    changed = any(not same(augment(*batch, seed), batch) for seed in range(4))
-
-    assert changed == (preset != "none")
-
-
-def test_light_gives_what_three_plain_transforms_in_a_row_give_to_the_bit() -> None:
-    """So that runs made before there were others can be compared with those made since."""
-    images, labels = head_of()
-    plain = tio.Compose(
-        [
-            tio.RandomFlip(axes=(0, 1, 2), flip_probability=0.5),
-            tio.RandomAffine(scales=(0.85, 1.15), degrees=0, isotropic=True, default_pad_value=0, p=0.3),
-            tio.RandomGamma(log_gamma=(-0.3, 0.3), p=0.3),
-        ]
-    )
-    for seed in range(12):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            subject = tio.Subject(image=tio.ScalarImage(tensor=images[0]), label=tio.LabelMap(tensor=labels))
-            expected = plain(subject)
-
-        changed, marks = augment_from(AugmentConfig(preset="light"))(images, labels, seed)
-
-        assert torch.equal(changed[0], expected.image.data)
-        assert torch.equal(marks[0], expected.label.data[0].to(torch.uint8))
-
-
-def test_the_default_is_light_and_ssa_uses_all_that_a_scanner_does() -> None:
-    assert AugmentConfig() == AugmentConfig(preset="light")
-    ssa = AugmentConfig(preset="ssa")
-    assert [name for name in AUGMENTATIONS if getattr(ssa, probability_of(name)) == 0] == ["dropout"]
-
-
-def test_every_augmentation_has_a_probability_and_every_setting_an_augmentation_that_a_sheet_names() -> None:
-    words = " ".join(STRENGTHS.values())
-    settings_named = {name for name in AugmentConfig.model_fields if f"{{{name}" in words}
-    probabilities = {probability_of(name) for name in AUGMENTATIONS}
-
-    assert STRENGTHS.keys() == AUGMENTATIONS.keys()
-    assert probabilities | settings_named | {"preset"} == AugmentConfig.model_fields.keys()
-
-
-RANGES = {name: field for name, field in AugmentConfig.model_fields.items() if name.endswith("_range") or "_range_" in name}
-
-
-@given(data=st.data(), name=st.sampled_from(sorted(RANGES)))
-def test_a_range_either_is_taken_as_it_is_or_refused_by_name(data: st.DataObject, name: str) -> None:
-    low, high = data.draw(st.tuples(st.floats(width=32), st.floats(width=32)))
-    try:
-        config = load(AugmentConfig, base={name: [low, high]})
-    except ConfigError as error:
-        refusal = str(error)
-    else:
-        assert low <= high
-        assert getattr(config, name) == (low, high)
-        return
-    assert refusal.startswith(f"settings: {name}")
-    assert "(found " in refusal
-
-
-@given(seed=st.integers(0, 2**62), data=st.data())
-@settings(max_examples=25)
-def test_whatever_is_configured_the_rules_hold(seed: int, data: st.DataObject) -> None:
-    probabilities = {probability_of(name): data.draw(st.floats(0, 1), label=name) for name in AUGMENTATIONS}
-    config = AugmentConfig(
-        **probabilities,
-        rotation_degrees=data.draw(st.floats(0, 180)),
-        ghosting_range=data.draw(st.sampled_from([(0, 0), (0, 3), (3, 3)])),
-        through_plane_range=data.draw(st.sampled_from([(1, 1), (1, 12), (12, 12)])),
-        noise_range=data.draw(st.sampled_from([(0, 0), (3, 3)])),
-        blur_range_mm=data.draw(st.sampled_from([(0, 0), (5, 5)])),
-        bias_coefficient=data.draw(st.sampled_from([0.0, 2.0])),
-        log_gamma_range=data.draw(st.sampled_from([(-3, -3), (3, 3)])),
-        motion_count=data.draw(st.integers(1, 3)),
-    )
-    images, labels = head_of(seed=seed % 5)
-
-    changed, marks = augment_from(config)(images, labels, seed)
-
-    assert torch.isfinite(changed).all()
-    assert changed.shape == images.shape
-    assert set(marks.flatten().tolist()) <= {0, 1, 2, 3}
-    assert changed[0].flatten(1).any(1).any()
