@@ -26,7 +26,7 @@ from pathlib import Path
 
 from torch import nn
 
-from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig, ValidationConfig, load
+from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig, ValidationConfig
 from brainunet.data.cases import find_cases, parse_convention
 from brainunet.data.phantom import write_phantoms
 from brainunet.data.preprocess import PreparedCase, prepare
@@ -37,6 +37,7 @@ from brainunet.metrics.report import score_case
 from brainunet.metrics.summary import mean_of, site_score
 from brainunet.model import build, size_of
 from brainunet.presets import default_norm
+from brainunet.settings import load
 from brainunet.training.loop import train
 
 PRESETS = ("brainunet", "brainunet-fast", "brainunet-lite", "nnunet-plain", "mednext-s")

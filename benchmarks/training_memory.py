@@ -63,9 +63,10 @@ def one_step(preset: str, side: int, norm: str, half: bool, on: bool) -> dict[st
     from torch.nn import functional as F
 
     from brainunet.allocation import return_memory_at_once
-    from brainunet.config import ModelConfig, load
+    from brainunet.config import ModelConfig
     from brainunet.model import build, set_activation_checkpointing
     from brainunet.model.activations import step_bytes
+    from brainunet.settings import load
 
     return_memory_at_once()
     network = build(load(ModelConfig, base={"preset": preset, "norm": norm}), seed=0).train()

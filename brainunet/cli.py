@@ -8,6 +8,7 @@ import typer
 
 from brainunet import __version__
 from brainunet.commands import model
+from brainunet.commands.augment_preview import augment_preview
 from brainunet.commands.check import check
 from brainunet.commands.crossval import crossval
 from brainunet.commands.evaluate import evaluate
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(check)
+app.command()(augment_preview)
 app.command()(phantom)
 app.command()(train)
 app.command()(crossval)

@@ -1,28 +1,26 @@
-"""The typed configuration tree, and how a file and ``--set`` overrides become one.
+"""The typed configuration tree (how files and options become one: ``brainunet.settings``).
 
-Order: defaults, the model's own card, the file, the options of the command line, then ``--set a.b=value``. Unknown keys are
-errors that name the nearest known one, and all problems are listed at once. The shared part (:class:`ModelConfig`,
-:class:`PreprocessConfig`, :class:`TrainConfig`, :class:`ValidationConfig`) travels inside each task, so that a hospital
-never edits it.
+The shared part (:class:`ModelConfig`, :class:`PreprocessConfig`, :class:`TrainConfig`, :class:`ValidationConfig`) travels
+inside each task, so that a hospital never edits it.
 """
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import json
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, get_args
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import (
+    AfterValidator,
+    Field,
+    FiniteFloat,
+    field_validator,
+    model_validator,
+)
 
-from brainunet.complaints import in_words, shown
-from brainunet.errors import ConfigError
 from brainunet.labels import DEFAULT_MODALITIES, Modality
+from brainunet.presets import AUGMENT_PRESETS
+from brainunet.settings import Settings, nearest
 
 Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Positive = Annotated[FiniteFloat, Field(gt=0)]
@@ -30,12 +28,21 @@ NonNegative = Annotated[FiniteFloat, Field(ge=0)]
 PatchSide = Annotated[int, Field(ge=16, le=256, multiple_of=8)]
 Window: TypeAlias = tuple[PatchSide, PatchSide, PatchSide]
 Local: TypeAlias = Literal["none", "norm"]  # which parameters stay with each site
+Range: TypeAlias = tuple[FiniteFloat, FiniteFloat]
 
 
-class Settings(BaseModel):
-    """A frozen group of settings; unknown keys are refused."""
+def Within(low: float, high: float) -> AfterValidator:  # noqa: N802 # stands in annotations, beside Field
+    """A range that ascends and lies between ``low`` and ``high``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    def check(given: tuple[float, float]) -> tuple[float, float]:
+        first, last = given
+        if first > last:
+            raise ValueError(f"goes from {first} down to {last}: write the smaller number first")
+        if first < low or last > high:
+            raise ValueError(f"should lie within {low:g} to {high:g}")
+        return given
+
+    return AfterValidator(check)
 
 
 class ModelConfig(Settings):
@@ -79,21 +86,82 @@ class LossConfig(Settings):
 
 
 class AugmentConfig(Settings):
-    """Random changes to a training patch; each probability 0 switches one off."""
+    """Random changes to a training patch; each probability 0 switches one off (see ``brainunet.data.augment``).
 
+    ``preset`` names a line of ``AUGMENT_PRESETS`` and stands for its numbers: they take the place of all that was set before,
+    and settings beside it win over it. What is resolved holds the numbers and not the name.
+
+    Attributes:
+        flip_probability: of each axis.
+        affine_probability: of one scaling and one rotation together.
+        scale_range: factors, the same on the three axes.
+        rotation_degrees: at most so far about each axis, either way.
+        motion_probability: of a head that moves while k-space is filled; each modality moves in its own way.
+        motion_count: how often it moves.
+        motion_degrees: at most so far about each axis, either way.
+        motion_shift_mm: at most so far along each axis, either way.
+        ghosting_probability: of faint copies along one axis, another one for each modality.
+        ghosting_range: strength; at 1 the lines of k-space that make ghosts are missing, beyond it they are turned over.
+        bias_probability: of an uneven coil, the same for all modalities.
+        bias_coefficient: largest coefficient of the polynomial whose exponential is the field.
+        blur_probability: of Gaussian smoothing.
+        blur_range_mm: its standard deviation along each axis.
+        noise_probability: of Gaussian noise.
+        noise_range: its standard deviation; that of the brain is 1.
+        anisotropy_probability: of slices that are thicker than the voxels they are written in.
+        through_plane_range: thickness from foot to head, in voxels.
+        in_plane_range: size of a voxel within the slice, in voxels.
+        gamma_probability: of a change of contrast.
+        log_gamma_range: logarithm of the exponent.
+        dropout_probability: of modalities that are missing (0 everywhere); the last one is never dropped.
+        dropout_most: at most so many are.
+    """
+
+    preset: Annotated[str | None, Field(exclude=True)] = None
     flip_probability: Probability = 0.5
-    scale_probability: Probability = 0.3
-    scale_range: tuple[Positive, Positive] = (0.85, 1.15)
+    affine_probability: Probability = 0.3
+    scale_range: Annotated[Range, Within(0.25, 4)] = (0.85, 1.15)
+    rotation_degrees: Annotated[FiniteFloat, Field(ge=0, le=180)] = 0.0
+    motion_probability: Probability = 0.0
+    motion_count: Annotated[int, Field(ge=1, le=8)] = 3
+    motion_degrees: Annotated[FiniteFloat, Field(ge=0, le=45)] = 5.0
+    motion_shift_mm: Annotated[FiniteFloat, Field(ge=0, le=30)] = 3.0
+    ghosting_probability: Probability = 0.0
+    ghosting_range: Annotated[Range, Within(0, 3)] = (0.5, 1.5)
+    bias_probability: Probability = 0.0
+    bias_coefficient: Annotated[FiniteFloat, Field(ge=0, le=2)] = 0.5
+    blur_probability: Probability = 0.0
+    blur_range_mm: Annotated[Range, Within(0, 5)] = (0.5, 1.5)
+    noise_probability: Probability = 0.0
+    noise_range: Annotated[Range, Within(0, 3)] = (0.0, 0.33)
+    anisotropy_probability: Probability = 0.0
+    through_plane_range: Annotated[Range, Within(1, 12)] = (2.0, 6.0)
+    in_plane_range: Annotated[Range, Within(1, 4)] = (1.0, 1.2)
     gamma_probability: Probability = 0.3
-    log_gamma_range: tuple[FiniteFloat, FiniteFloat] = (-0.3, 0.3)
+    log_gamma_range: Annotated[Range, Within(-3, 3)] = (-0.3, 0.3)
+    dropout_probability: Probability = 0.0
+    dropout_most: Annotated[int, Field(ge=1, le=3)] = 1
 
-    @model_validator(mode="after")
-    def _ranges_ascend(self) -> AugmentConfig:
-        for name in ("scale_range", "log_gamma_range"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise ValueError(f"{name} goes from {low} down to {high}: write the smaller number first")
-        return self
+    @classmethod
+    def unfold(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """``values`` with the numbers of their preset; a name that is not known is left for the validator to refuse."""
+        preset = values.get("preset")
+        if not isinstance(preset, str) or preset not in AUGMENT_PRESETS:
+            return values
+        defaults = {name: field.default for name, field in cls.model_fields.items()}
+        own = {name: value for name, value in values.items() if name != "preset"}
+        return {**defaults, **AUGMENT_PRESETS[preset], **own}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_of_the_preset(cls, values: Any) -> Any:
+        return cls.unfold(values) if isinstance(values, Mapping) else values
+
+    @field_validator("preset")
+    @classmethod
+    def _known(cls, preset: str | None) -> None:
+        if preset is not None:
+            raise ValueError(f"no preset of this name ({nearest(preset, AUGMENT_PRESETS)})")
 
 
 class TrainConfig(Settings):
@@ -185,132 +253,3 @@ class StrategyConfig(Settings):
     malicious_sites: Annotated[int, Field(ge=0)] = 0
     max_site_share: Annotated[FiniteFloat, Field(gt=0, le=1)] = 1.0
     local: Local = "none"
-
-
-S = TypeVar("S", bound=Settings)
-
-
-def load(
-    kind: type[S],
-    path: Path | None = None,
-    overrides: Iterable[str] = (),
-    *,
-    base: Mapping[str, Any] | None = None,
-    options: Mapping[str, Any] | None = None,
-) -> S:
-    """Settings of ``kind`` from defaults, ``base``, a TOML file, ``options``, ``key.sub=value`` overrides; later ones win.
-
-    >>> load(TrainConfig, overrides=["learning_rate=1e-4", "loss.name=tversky"]).loss.name
-    'tversky'
-    >>> load(TrainConfig, overrides=["learnig_rate=1e-4"])
-    Traceback (most recent call last):
-    brainunet.errors.ConfigError: settings: learnig_rate is not a known setting (did you mean learning_rate?).
-
-    Raises:
-        ConfigError: unreadable file, or every problem of the settings in one message.
-    """
-    # from the defaults of this kind, not of its parts: train.steps alone must leave the rest of this kind's train as it is
-    values: dict[str, Any] = kind().model_dump()
-    _merge(values, base or {})
-    if path is not None:
-        _merge(values, _read_toml(path))
-    _merge(values, options or {})
-    for override in overrides:
-        _merge(values, _parse_override(override))
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        problems = "; ".join(_explain(kind, detail) for detail in error.errors())
-        raise ConfigError(path if path is not None else "settings", found=problems) from None
-
-
-def sha256_of(settings: Settings) -> str:
-    """Digest of the resolved settings: equal exactly when every value is equal."""
-    canonical = json.dumps(settings.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint to append to "not known": the closest name, else all of them.
-
-    >>> nearest("brainunet-lit", ["brainunet", "brainunet-lite"])
-    'did you mean brainunet-lite?'
-    """
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]}?" if close else "known: " + ", ".join(names)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "bytes that are not UTF-8"
-        raise ConfigError(path, found=str(reason), expected="a readable TOML file") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(path, found=f"TOML that does not parse ({error})", expected="key = value lines") from None
-
-
-def _parse_override(override: str) -> dict[str, Any]:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError("--set", found=override, expected="key.sub=value, such as train.learning_rate=1e-4")
-    try:
-        value: Any = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()  # a bare word is a string: --set loss.name=tversky
-    for part in reversed(key.strip().split(".")):
-        value = {part: value}
-    return dict(value)
-
-
-def _merge(into: dict[str, Any], update: Mapping[str, Any]) -> None:
-    for key, value in update.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), Mapping):
-            inner = dict(into[key])
-            _merge(inner, value)
-            into[key] = inner
-        else:
-            into[key] = value
-
-
-def _explain(kind: type[Settings], detail: ErrorDetails) -> str:
-    where = ".".join(str(part) for part in detail["loc"])
-    if detail["type"] == "extra_forbidden":
-        return f"{where} is not a known setting ({_nearest_setting(kind, detail['loc'])})"
-    reason = in_words(detail)
-    if not where:
-        return reason
-    found = detail["input"]
-    return f"{where}: {reason}" + ("" if isinstance(found, Mapping | BaseModel) else f" (found {shown(found)})")
-
-
-def _nearest_setting(kind: type[Settings], location: tuple[int | str, ...]) -> str:
-    """The same name in another group, else the nearest in the group where it stands, else all of that."""
-    name = str(location[-1])
-    elsewhere = [path for path in _paths(kind) if path.rpartition(".")[2] == name]
-    if elsewhere:
-        return f"did you mean {' or '.join(elsewhere)}?"
-    return nearest(name, _group_at(kind, location[:-1]).model_fields)
-
-
-def _group_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
-    for part in location:
-        field = kind.model_fields.get(str(part))
-        if field is not None:  # else a place in a list: its settings are those of the list's items
-            kind = _group_of(field.annotation) or kind
-    return kind
-
-
-def _paths(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Every setting by its dotted name, those in lists and mappings left out."""
-    for name, field in kind.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _paths(field.annotation, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
-def _group_of(annotation: Any) -> type[BaseModel] | None:
-    inner = (t for t in (annotation, *get_args(annotation)) if isinstance(t, type) and issubclass(t, BaseModel))
-    return next(inner, None)

@@ -20,6 +20,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 
@@ -41,6 +42,10 @@ class BrainUNetError(Exception):
         if remedy:
             sentence += f" {remedy[0].upper()}{remedy[1:].rstrip('.')}."
         super().__init__(sentence)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # so that it can come from another process: its arguments have names, which pickle would leave out
+        return partial(type(self), found=self.found, expected=self.expected, remedy=self.remedy), (self.where,)
 
 
 class ChainBroken(BrainUNetError):

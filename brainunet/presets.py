@@ -1,4 +1,4 @@
-"""Networks by name: plain numbers, so that adding one is adding a line."""
+"""Networks and augmentations by name: plain numbers, so that adding one is adding a line."""
 
 from __future__ import annotations
 
@@ -34,3 +34,28 @@ def default_norm(preset: str) -> str:
     ('group', 'instance')
     """
     return BASELINE_NORM if preset in BASELINES else "group"
+
+
+# Values of config.AugmentConfig that differ from its defaults; docs/adr/0018 says where those of "ssa" come from.
+AUGMENT_PRESETS: Final[Mapping[str, Mapping[str, float | tuple[float, float]]]] = MappingProxyType(
+    {
+        "none": MappingProxyType({"flip_probability": 0.0, "affine_probability": 0.0, "gamma_probability": 0.0}),
+        "light": MappingProxyType({}),  # flips, scaling and gamma: the defaults
+        # clean research images made to look like thick slices of a 1.5 T scanner
+        "ssa": MappingProxyType(
+            {
+                "flip_probability": 0.3,
+                "affine_probability": 0.3,
+                "rotation_degrees": 15.0,
+                "motion_probability": 0.17,
+                "ghosting_probability": 0.17,
+                "bias_probability": 0.17,
+                "bias_coefficient": 0.3,
+                "blur_probability": 0.25,
+                "noise_probability": 0.25,
+                "anisotropy_probability": 0.4,
+                "gamma_probability": 0.3,
+            }
+        ),
+    }
+)

@@ -71,9 +71,9 @@ def check(
 
 
 def _modalities(text: str) -> tuple[Modality, ...]:
-    from brainunet.config import nearest
     from brainunet.errors import UsageError
     from brainunet.labels import MODALITY_ALIASES, Modality
+    from brainunet.settings import nearest
 
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
     for name in names:

@@ -89,8 +89,8 @@ def evaluate(
 
 
 def _metrics(asked: str | None) -> tuple[str, ...]:
-    from brainunet.config import nearest
     from brainunet.metrics import METRICS
+    from brainunet.settings import nearest
 
     names = tuple(dict.fromkeys(name.strip() for name in asked.split(","))) if asked is not None else tuple(METRICS)
     for name in names:

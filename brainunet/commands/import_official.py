@@ -104,8 +104,8 @@ def _provenance(file: Path) -> str:
 
 
 def _data_set(name: str) -> tuple[TrainedOn, str]:
-    from brainunet.config import nearest
     from brainunet.errors import UsageError
+    from brainunet.settings import nearest
 
     if name not in DATA_SETS:
         raise UsageError("--trained-on", found=f"{name!r} is not known ({nearest(name, DATA_SETS)})")
@@ -114,9 +114,9 @@ def _data_set(name: str) -> tuple[TrainedOn, str]:
 
 def _modalities(text: str) -> tuple[Modality, ...]:
     """The modalities of a list with commas, each once; old names such as t1ce are understood."""
-    from brainunet.config import nearest
     from brainunet.errors import UsageError
     from brainunet.labels import MODALITY_ALIASES
+    from brainunet.settings import nearest
 
     names = [name.strip().lower() for name in text.split(",")]
     for name in names:

@@ -26,10 +26,11 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """What a network costs: parameters, bytes, multiply-adds of one forward pass."""
-    from brainunet.config import ModelConfig, load
+    from brainunet.config import ModelConfig
     from brainunet.errors import UsageError
     from brainunet.model import size_of
     from brainunet.presets import default_norm
+    from brainunet.settings import load
 
     if min(patch) < 1 or max(patch) > 512:
         raise UsageError("--patch", found=str(patch), expected="sides of 1 to 512 voxels")

@@ -82,8 +82,8 @@ def new_study(
     Raises:
         BrainUNetError: settings or a model that can't be.
     """
-    from brainunet.config import load
     from brainunet.data.cases import parse_convention
+    from brainunet.settings import load
     from brainunet.starter import STARTER
     from brainunet.study.run import Study
     from brainunet.study.settings import FitConfig, stage_settings

@@ -19,12 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
-from brainunet.config import PreprocessConfig, sha256_of
+from brainunet.config import PreprocessConfig
 from brainunet.data.preprocess import PreparedCase, files_of, prepare
 from brainunet.errors import BrainUNetError, UnreadableVolume
 from brainunet.files import flush
 from brainunet.labels import Modality
 from brainunet.records import Case
+from brainunet.settings import sha256_of
 
 FORMAT = "2"  # of a copy, and of what may become one: 2 has no heads
 

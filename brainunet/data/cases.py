@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from brainunet.config import nearest
 from brainunet.errors import DataError, MissingModality, UnsupportedConvention
 from brainunet.labels import (
     DEFAULT_MODALITIES,
@@ -25,6 +24,7 @@ from brainunet.labels import (
     Modality,
 )
 from brainunet.records import Case, Problem
+from brainunet.settings import nearest
 
 _FILE = re.compile(r"^(?P<case>.+?)[-_](?P<kind>[A-Za-z0-9]+)\.nii(?:\.gz)?$", re.IGNORECASE)
 _DECATHLON = re.compile(r"^BRATS_\d{3}\.nii(?:\.gz)?$")

@@ -16,13 +16,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from brainunet.config import nearest
 from brainunet.data.centres import CENTRES
 from brainunet.data.phantom_anatomy import make_anatomy
 from brainunet.data.phantom_scanner import SCANNERS, image_at, image_clean
 from brainunet.data.volumes import write_volume
 from brainunet.errors import UsageError
 from brainunet.labels import Modality
+from brainunet.settings import nearest
 
 STYLES: Final = ("gli", "ssa")
 SMALLEST_SIDE: Final = 32

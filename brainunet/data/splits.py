@@ -11,9 +11,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from brainunet.config import Settings, nearest
 from brainunet.data.centres import centre_of
 from brainunet.errors import ConfigError
+from brainunet.settings import Settings, nearest
 
 Side = Literal["train", "validation"]
 HELD_OUT = 0.2

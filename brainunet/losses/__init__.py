@@ -8,10 +8,11 @@ from typing import Final, TypeAlias
 
 from torch import Tensor
 
-from brainunet.config import LossConfig, nearest
+from brainunet.config import LossConfig
 from brainunet.errors import ConfigError
 from brainunet.losses.cross_entropy import CrossEntropy, TverskyPlusCrossEntropy
 from brainunet.losses.tversky import Tversky
+from brainunet.settings import nearest
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from brainunet.config import ModelConfig, nearest
+from brainunet.config import ModelConfig
 from brainunet.errors import ConfigError
 from brainunet.labels import LABELS
 from brainunet.model.activations import choose_checkpointing, set_activation_checkpointing
@@ -25,6 +25,7 @@ from brainunet.model.baselines import build_baseline
 from brainunet.model.unet import BrainUNet
 from brainunet.modelfile import read_model
 from brainunet.presets import BASELINES, WIDTHS
+from brainunet.settings import nearest
 from brainunet.weights import Weights
 
 __all__ = [

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from brainunet.model.forward import logits_of
+
 GRADIENTS_UNDER_WAY = 2  # as large as the largest of what is kept
 
 
@@ -73,7 +75,7 @@ def step_bytes(network: nn.Module, batch: Sequence[int], *, half: bool) -> int:
         return saved
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
-        twin(torch.empty(*batch, device="meta"))
+        logits_of(twin, torch.empty(*batch, device="meta"))
     sizes = [value.untyped_storage().nbytes() for value in kept.values()]
     activations = sum(sizes) + GRADIENTS_UNDER_WAY * max(sizes, default=0)
     return 4 * sum(parameters.values()) + (activations // 2 if half else activations)

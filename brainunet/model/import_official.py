@@ -15,11 +15,12 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from brainunet.config import ModelConfig, nearest
+from brainunet.config import ModelConfig
 from brainunet.errors import ConfigError
 from brainunet.labels import Modality
 from brainunet.model import build
 from brainunet.model.state_files import read_tensors
+from brainunet.settings import nearest
 from brainunet.weights import FloatArray, Weights
 
 PRESET: Final = "brainunet"

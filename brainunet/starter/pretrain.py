@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig, ValidationConfig, sha256_of
+from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig, ValidationConfig
 from brainunet.data.cases import find_cases
 from brainunet.data.phantom import write_phantoms
 from brainunet.data.preprocess import PreparedCase, prepare
@@ -24,6 +24,7 @@ from brainunet.metrics.report import score_case
 from brainunet.metrics.summary import mean_of, site_score
 from brainunet.model import build, weights_of
 from brainunet.modelfile import ModelCard, write_model
+from brainunet.settings import sha256_of
 from brainunet.starter import STARTER
 from brainunet.terminal import progress_bar
 from brainunet.training.loop import train

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal
 
-from brainunet.config import sha256_of
 from brainunet.data.cases import find_cases
 from brainunet.data.splits import SplitConfig, by_centre, split_by
 from brainunet.errors import ConfigError
 from brainunet.folders import FolderKind
 from brainunet.metrics.summary import federation_mean
 from brainunet.records import SiteScore
+from brainunet.settings import sha256_of
 from brainunet.study.fit import Fitted
 from brainunet.study.run import Study
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from torch import nn
 
@@ -18,6 +19,8 @@ from brainunet.study.settings import FitConfig
 from brainunet.training.average import averaged
 from brainunet.training.checkpoint import Checkpoint
 from brainunet.training.loop import Training, begin, learning_rate_at, take_step
+
+FOREVER: Final = 10**9  # steps
 
 
 @dataclass(frozen=True)
@@ -74,19 +77,20 @@ def fit(
     """
     if config.patience is not None and not validation_cases:
         raise ConfigError("patience", found="no validation case", expected="at least one, to see when it gets no better")
-    training = begin(network, training_cases, config.train, seed=config.seed, checkpoint=checkpoint)
+    until = FOREVER if config.minutes is not None else None
+    training = begin(network, training_cases, config.train, seed=config.seed, checkpoint=checkpoint, until=until)
     scores = [_from_plain(plain) for plain in training.rest.get("scores", [])]
-    while (share := _share_done(training, config)) < 1 and not _exhausted(scores, config.patience):
-        take_step(training, learning_rate_at(training.done, config.train, None if config.minutes is None else share))
-        share = _share_done(training, config)
-        on_step(training, share)
-        if share >= 1 or training.done % config.score_every == 0:
-            scored = _scored(training, validation_cases, config, on_scored, scores)
-            scores.append(scored)
-            training.rest["scores"] = [_to_plain(each) for each in scores]
-            training.save(checkpoint)
-        elif training.done % checkpoint.every_steps == 0:
-            training.save(checkpoint)
+    with closing(training.batches):
+        while (share := _share_done(training, config)) < 1 and not _exhausted(scores, config.patience):
+            take_step(training, learning_rate_at(training.done, config.train, None if config.minutes is None else share))
+            share = _share_done(training, config)
+            on_step(training, share)
+            if share >= 1 or training.done % config.score_every == 0:
+                scores.append(_scored(training, validation_cases, config, on_scored, scores))
+                training.rest["scores"] = [_to_plain(each) for each in scores]
+                training.save(checkpoint)
+            elif training.done % checkpoint.every_steps == 0:
+                training.save(checkpoint)
     by = "minutes" if config.minutes is not None else "steps"
     return Fitted(tuple(training.losses), tuple(scores), by if _share_done(training, config) >= 1 else "patience")
 

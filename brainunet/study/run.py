@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from brainunet import __version__
-from brainunet.config import sha256_of
 from brainunet.data.cache import CaseCache
 from brainunet.data.preprocess import PreparedCase
 from brainunet.data.splits import Split, split_by
@@ -21,6 +20,7 @@ from brainunet.folders import FolderKind
 from brainunet.labels import Convention
 from brainunet.model import build, set_weights, weights_of
 from brainunet.modelfile import ModelCard, trained_on, write_model
+from brainunet.settings import sha256_of
 from brainunet.study.fit import Fitted, Moment, Scored, fit
 from brainunet.study.settings import FitConfig
 from brainunet.training.checkpoint import Checkpoint

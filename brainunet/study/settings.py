@@ -8,9 +8,10 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
-from brainunet.config import ModelConfig, Positive, PreprocessConfig, Settings, TrainConfig, ValidationConfig, nearest
+from brainunet.config import ModelConfig, Positive, PreprocessConfig, TrainConfig, ValidationConfig
 from brainunet.data.splits import SplitConfig
 from brainunet.errors import UsageError
+from brainunet.settings import Settings, nearest
 
 _STAGES: Final = Path(__file__).with_name("stages")
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from brainunet.config import TrainConfig
-from brainunet.data.augment import augment_from
-from brainunet.data.patches import PatchSource, draw_batch
+from brainunet.data.patches import PatchSource
 from brainunet.data.preprocess import PreparedCase
 from brainunet.errors import BrainUNetError, ConfigError
 from brainunet.losses import Loss, loss_from
@@ -23,9 +22,9 @@ from brainunet.memory import available_memory
 from brainunet.model import choose_checkpointing, default_device, set_activation_checkpointing
 from brainunet.model.forward import logits_of
 from brainunet.training.average import average_in
+from brainunet.training.batches import Batch, batches
 from brainunet.training.checkpoint import Checkpoint
 from brainunet.training.precision import uses_bf16
-from brainunet.training.seeds import derive
 
 
 class TrainingDivergedError(BrainUNetError):
@@ -63,7 +62,7 @@ class Training:
     loss_of: Loss
     optimizer: torch.optim.Optimizer
     parameters: list[nn.Parameter]
-    batches: Iterator[tuple[Tensor, Tensor]]
+    batches: Generator[Batch, None, None]
     proximal_mu: float = 0.0
     anchors: list[Tensor] = field(default_factory=list)
     average: dict[str, Tensor] | None = None
@@ -93,6 +92,7 @@ def train(
     proximal_mu: float = 0.0,
     checkpoint: Checkpoint | None = None,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
+    workers: int | None = None,
 ) -> Trained:
     """Train ``network`` in place for ``config.steps`` steps on patches of labelled ``cases``.
 
@@ -104,17 +104,19 @@ def train(
         proximal_mu: strength of FedProx's pull to the weights that ``network`` comes with.
         checkpoint: where to keep the state; removed by the caller once the result is safe.
         on_step: told the number of steps done and the last loss.
+        workers: processes that prepare batches ahead; None decides for this machine. They change the time, never the result.
 
     Raises:
         ConfigError: no cases, an unknown loss, a patch so small that a norm sees a single voxel, or bf16 where it goes wrong.
         TrainingDivergedError: the loss or a gradient is NaN or infinite.
     """
-    training = begin(network, cases, config, seed=seed, proximal_mu=proximal_mu, checkpoint=checkpoint)
-    while training.done < config.steps:
-        take_step(training, learning_rate_at(training.done, config))
-        on_step(training.done, training.losses[-1])
-        if checkpoint and training.done % checkpoint.every_steps == 0:
-            training.save(checkpoint)
+    training = begin(network, cases, config, seed=seed, proximal_mu=proximal_mu, checkpoint=checkpoint, workers=workers)
+    with closing(training.batches):
+        while training.done < config.steps:
+            take_step(training, learning_rate_at(training.done, config))
+            on_step(training.done, training.losses[-1])
+            if checkpoint and training.done % checkpoint.every_steps == 0:
+                training.save(checkpoint)
     if training.average is not None:
         network.load_state_dict(training.average)
     return Trained(tuple(training.losses))
@@ -128,8 +130,16 @@ def begin(
     seed: int,
     proximal_mu: float = 0.0,
     checkpoint: Checkpoint | None = None,
+    until: int | None = None,
+    workers: int | None = None,
 ) -> Training:
     """A training before its first step, or where its checkpoint left it.
+
+    Close its ``batches`` when it is over: there may be processes behind them.
+
+    Args:
+        until: how many steps will be taken at most, if that is not ``config.steps``.
+        workers: see :func:`train`.
 
     Raises:
         ConfigError: see :func:`train`.
@@ -152,7 +162,7 @@ def begin(
         loss_of=loss_from(config.loss),
         optimizer=optimizer_for(parameters, config),
         parameters=parameters,
-        batches=iter(()),
+        batches=_none(),
         proximal_mu=proximal_mu,
         anchors=[p.detach().clone() for p in parameters] if proximal_mu else [],
     )
@@ -162,8 +172,14 @@ def begin(
         training.average = kept.rest.get("average")
         training.seconds = kept.rest.get("seconds", 0.0)
         training.rest = kept.rest.get("rest", {})
-    training.batches = _batches([PatchSource(case) for case in cases], config, seed, training.done * config.accumulate)
+    sources = [PatchSource(case) for case in cases]
+    start, stop = (steps * config.accumulate for steps in (training.done, config.steps if until is None else until))
+    training.batches = batches(sources, config, seed=seed, start=start, stop=stop, workers=workers)
     return training
+
+
+def _none() -> Generator[Batch, None, None]:
+    yield from ()
 
 
 def _available(device: torch.device) -> int | None:
@@ -205,18 +221,6 @@ def take_step(training: Training, rate: float) -> None:
         training.average = average_in(training.average, training.network, config.average_decay, training.done)
     training.losses.append(value)
     training.seconds += time.perf_counter() - started
-
-
-def _batches(sources: Sequence[PatchSource], config: TrainConfig, seed: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-    augment = augment_from(config.augment)
-    number = start
-    while True:
-        rng = np.random.default_rng(derive(seed, "patches", number))
-        images, labels = draw_batch(
-            sources, rng, size=config.batch_size, patch=config.patch, foreground_probability=config.foreground_probability
-        )
-        yield augment(images, labels, derive(seed, "augment", number))
-        number += 1
 
 
 def optimizer_for(parameters: Sequence[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:

@@ -8,9 +8,10 @@ from typing import Annotated, Final, TypeVar
 
 from pydantic import Field, field_validator
 
-from brainunet.config import Positive, Settings, load
+from brainunet.config import Positive
 from brainunet.errors import ConfigError
 from brainunet.records import Task, TrainTask
+from brainunet.settings import Settings, load
 from brainunet_client.home import Home
 
 TEMPLATE: Final = """\

@@ -10,7 +10,6 @@ from typing import TypeAlias
 from torch import nn
 
 from brainunet import __version__
-from brainunet.config import sha256_of
 from brainunet.data.preprocess import PreparedCase
 from brainunet.errors import DataError
 from brainunet.inference.predictor import predict_labels
@@ -29,6 +28,7 @@ from brainunet.records import (
     TrainReply,
     TrainTask,
 )
+from brainunet.settings import sha256_of
 from brainunet.training.checkpoint import Checkpoint
 from brainunet.training.loop import train as train_network
 from brainunet.training.seeds import derive

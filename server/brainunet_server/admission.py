@@ -13,8 +13,9 @@ from typing import Annotated, Final
 
 from pydantic import Field, FiniteFloat
 
-from brainunet.config import Positive, Settings
+from brainunet.config import Positive
 from brainunet.records import AnyTask, EvaluateReply, Fault, FaultCode, Reply, TrainReply, TrainTask
+from brainunet.settings import Settings
 
 FEWEST_TO_COMPARE = 3  # the median of two is moved by either
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from brainunet.config import ModelConfig, PreprocessConfig, Settings, StrategyConfig, TrainConfig, ValidationConfig, sha256_of
+from brainunet.config import ModelConfig, PreprocessConfig, StrategyConfig, TrainConfig, ValidationConfig
+from brainunet.settings import Settings, sha256_of
 from brainunet_server.rounds import Plan
 from brainunet_server.store.rows import Kind, Run
 

@@ -11,8 +11,9 @@ from typing import Annotated, Final
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from brainunet.config import Settings, StrategyConfig, TrainConfig, ValidationConfig, load
+from brainunet.config import StrategyConfig, TrainConfig, ValidationConfig
 from brainunet.errors import ConfigError
+from brainunet.settings import Settings, load
 from brainunet_server.admission import AdmissionConfig
 
 Port = Annotated[int, Field(ge=1, le=65535)]

@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from brainunet.certificates import public_key_id, read_certificate
-from brainunet.config import Settings, nearest
 from brainunet.errors import BrainUNetError, ConfigError, UsageError
 from brainunet.files import writing_aside
 from brainunet.moments import day
 from brainunet.records import Name
+from brainunet.settings import Settings, nearest
 
 KeyId: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{16,128}$")]
 

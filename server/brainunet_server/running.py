@@ -11,10 +11,10 @@ from typing import Any
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from brainunet.config import Settings
 from brainunet.errors import ConfigError
 from brainunet.files import writing_aside
 from brainunet.modelfile import ModelCard
+from brainunet.settings import Settings
 from brainunet_server.admission import AdmissionConfig
 from brainunet_server.any_run import AnyRun, plan, run_row
 from brainunet_server.federation import FederationConfig, Folder, ServeOptions

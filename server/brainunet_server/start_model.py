@@ -10,10 +10,10 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from brainunet.config import nearest
 from brainunet.errors import ConfigError
 from brainunet.modelfile import SIGNED_AS, ModelCard, read_model
 from brainunet.presets import BASELINES, WIDTHS
+from brainunet.settings import nearest
 from brainunet.signing import PublicKey, SigningKey, sign_file, verify_file
 from brainunet.weights import Weights
 

@@ -12,9 +12,9 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from pydantic import AwareDatetime, ValidationError
 
-from brainunet.config import Settings
 from brainunet.errors import BrainUNetError, FederationError
 from brainunet.files import writing_aside
+from brainunet.settings import Settings
 from brainunet_server.federation import Folder
 
 ServerState: TypeAlias = Literal[

@@ -57,11 +57,30 @@ port = @PORT@
 # cross_entropy_share = 0.5
 
 [train.augment]
-# flip_probability = 0.5
-# scale_probability = 0.3
+# preset = "light"  # none, light, ssa (clean images made to look like thick slices at 1.5 T); lines below win over it
+# flip_probability = 0.5  # of each axis
+# affine_probability = 0.3
 # scale_range = [0.85, 1.15]
+# rotation_degrees = 0.0
+# motion_probability = 0.0  # the head moves motion_count times
+# motion_count = 3
+# motion_degrees = 5.0
+# motion_shift_mm = 3.0
+# ghosting_probability = 0.0
+# ghosting_range = [0.5, 1.5]
+# bias_probability = 0.0
+# bias_coefficient = 0.5
+# blur_probability = 0.0
+# blur_range_mm = [0.5, 1.5]
+# noise_probability = 0.0
+# noise_range = [0.0, 0.33]  # the brain's own standard deviation is 1
+# anisotropy_probability = 0.0
+# through_plane_range = [2.0, 6.0]  # thickness of a slice, in voxels
+# in_plane_range = [1.0, 1.2]
 # gamma_probability = 0.3
 # log_gamma_range = [-0.3, 0.3]
+# dropout_probability = 0.0  # of modalities that are missing, dropout_most of them
+# dropout_most = 1
 
 [validation]
 # window = [96, 96, 96]  # voxels; a site scores its cases in windows of this size

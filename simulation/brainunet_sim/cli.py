@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import typer
 
-from brainunet.config import load
 from brainunet.data.cases import parse_convention
 from brainunet.errors import UsageError
 from brainunet.folders import take_folder
+from brainunet.settings import load
 from brainunet.terminal import main_of
 from brainunet_sim.folder import SIMULATION
 from brainunet_sim.scenario import SimulationConfig

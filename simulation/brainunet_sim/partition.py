@@ -17,10 +17,10 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from brainunet.config import nearest
 from brainunet.data.centres import centre_of
 from brainunet.data.splits import patient_of
 from brainunet.errors import ConfigError, UsageError
+from brainunet.settings import nearest
 from brainunet_sim.scenario import PartitionConfig
 
 MIN_PATIENTS = 2

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from brainunet.config import sha256_of
 from brainunet.errors import ConfigError
 from brainunet.files import writing_aside
 from brainunet.labels import Convention
+from brainunet.settings import sha256_of
 from brainunet.starter import STARTER
 from brainunet_server.store.opening import without_password
 from brainunet_sim.scenario import SimulationConfig

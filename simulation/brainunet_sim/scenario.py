@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from brainunet.config import ModelConfig, PreprocessConfig, Settings, StrategyConfig, TrainConfig, ValidationConfig
+from brainunet.config import ModelConfig, PreprocessConfig, StrategyConfig, TrainConfig, ValidationConfig
+from brainunet.settings import Settings
 from brainunet_server.any_run import AnyRun
 
 Side = Annotated[int, Field(ge=32, le=256)]

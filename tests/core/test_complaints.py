@@ -10,8 +10,8 @@ import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from brainunet.complaints import WORDS, in_words, shown
-from brainunet.config import Settings, load
 from brainunet.errors import ConfigError, FederationError
+from brainunet.settings import Settings, load
 from brainunet.wire import Packed, pack, unpack
 from brainunet_client.site_settings import SiteSettings
 from brainunet_server.federation import FederationConfig

@@ -12,20 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from brainunet.config import (
-    AugmentConfig,
-    LossConfig,
-    ModelConfig,
-    PreprocessConfig,
-    Settings,
-    TrainConfig,
-    ValidationConfig,
-    load,
-    nearest,
-    sha256_of,
-)
+from brainunet.config import AugmentConfig, LossConfig, ModelConfig, PreprocessConfig, TrainConfig, ValidationConfig
 from brainunet.errors import ConfigError
 from brainunet.labels import Modality
+from brainunet.settings import Settings, load, nearest, sha256_of
 
 
 class Part(Settings):
@@ -73,6 +63,31 @@ def test_defaults_then_base_then_file_then_options_then_overrides(tmp_path: Path
 
 def test_the_later_override_wins() -> None:
     assert load(TrainConfig, overrides=["steps=5", "steps=6"]).steps == 6
+
+
+def test_a_preset_becomes_its_numbers_and_what_stands_beside_it_wins() -> None:
+    config = load(Whole, overrides=["train.augment.noise_range=[0, 0.5]", "train.augment.preset=ssa"])
+
+    assert config.train.augment == AugmentConfig(preset="ssa", noise_range=(0, 0.5))
+    resolved = config.model_dump()["train"]["augment"]
+    assert "preset" not in resolved
+    assert (resolved["flip_probability"], resolved["rotation_degrees"], resolved["noise_range"]) == (0.3, 15.0, (0, 0.5))
+
+
+def test_a_preset_of_a_later_layer_wins_over_all_numbers_of_an_earlier_one(tmp_path: Path) -> None:
+    path = written(tmp_path, '[train.augment]\npreset = "ssa"\nblur_probability = 1.0\n')
+
+    assert load(Whole, path).train.augment == AugmentConfig(preset="ssa", blur_probability=1.0)
+    assert load(Whole, path, ["train.augment.preset=none"]).train.augment == AugmentConfig(preset="none")
+    assert load(Whole, path, ["train.augment.gamma_probability=0"]).train.augment.blur_probability == 1.0
+
+
+def test_settings_resolved_from_a_preset_are_those_written_out() -> None:
+    named = load(TrainConfig, overrides=["augment.preset=ssa"])
+
+    assert TrainConfig.model_validate_json(named.model_dump_json()) == named
+    assert sha256_of(named) == sha256_of(TrainConfig.model_validate(named.model_dump()))
+    assert sha256_of(load(TrainConfig, overrides=["augment.preset=light"])) == sha256_of(TrainConfig())
 
 
 @pytest.mark.parametrize(
@@ -157,6 +172,13 @@ def test_all_problems_come_at_once_and_name_the_file(tmp_path: Path) -> None:
         (LossConfig, "weights=[1, 2, 3, nan]", "(found nan)"),
         (AugmentConfig, "scale_range=[1.2, 0.8]", "goes from 1.2 down to 0.8"),
         (AugmentConfig, "log_gamma_range=[-inf, 0]", "(found -inf)"),
+        (AugmentConfig, "scale_range=[0, 1]", "should lie within 0.25 to 4 (found [0, 1])"),
+        (AugmentConfig, "noise_range=[-0.1, 0.2]", "should lie within 0 to 3 (found [-0.1, 0.2])"),
+        (AugmentConfig, "through_plane_range=[0.5, 2]", "should lie within 1 to 12"),
+        (AugmentConfig, "motion_count=0", "greater than or equal to 1 (found 0)"),
+        (AugmentConfig, "rotation_degrees=-5", "(found -5)"),
+        (AugmentConfig, "preset=sssa", "no preset of this name (did you mean ssa?) (found 'sssa')"),
+        (AugmentConfig, "preset=3", "(found 3)"),
         (PreprocessConfig, "clip_percentiles=[nan, 99]", "(found nan)"),
         (PreprocessConfig, "clip_percentiles=[1, nan]", "(found nan)"),
         (PreprocessConfig, "clip_percentiles=[60, 99]", "(found 60)"),
@@ -178,7 +200,7 @@ def test_a_value_out_of_range_is_named_once_with_what_was_found(kind: type[Setti
 
 
 def test_a_range_that_descends_says_which_and_how() -> None:
-    assert "scale_range goes from 1.2 down to 0.8: write the smaller number first" in complaint(
+    assert "augment.scale_range: goes from 1.2 down to 0.8: write the smaller number first" in complaint(
         TrainConfig, "augment.scale_range=[1.2, 0.8]"
     )
 

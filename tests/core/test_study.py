@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from brainunet.cli import main as brainunet
-from brainunet.config import TrainConfig, ValidationConfig, load
+from brainunet.config import TrainConfig, ValidationConfig
 from brainunet.data.splits import SplitConfig
 from brainunet.modelfile import read_model
+from brainunet.settings import load
 from brainunet.starter import STARTER
 from brainunet.study.fit import Scored, fit
 from brainunet.study.run import saved_study

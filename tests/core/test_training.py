@@ -286,8 +286,8 @@ def test_a_patch_that_leaves_a_norm_one_voxel_is_refused_with_words(norm: Any) -
 
 
 def test_without_augmentation_or_with_all_of_it_training_runs() -> None:
-    still = AugmentConfig(flip_probability=0, scale_probability=0, gamma_probability=0)
-    lively = AugmentConfig(flip_probability=1, scale_probability=1, gamma_probability=1)
+    still = AugmentConfig(flip_probability=0, affine_probability=0, gamma_probability=0)
+    lively = AugmentConfig(flip_probability=1, affine_probability=1, gamma_probability=1)
 
     assert trained(config(augment=still)).digest != trained(config(augment=lively)).digest
 

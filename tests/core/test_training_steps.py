@@ -28,7 +28,7 @@ def config(**numbers: Any) -> TrainConfig:
 def gradient_and_loss(portions: list[tuple[Tensor, Tensor]]) -> tuple[np.ndarray[Any, Any], float]:
     made = network()
     training = begin(made, CASES, config(accumulate=len(portions), gradient_clip=1e6), seed=0)
-    training.batches = iter(portions)
+    training.batches = (portion for portion in portions)
     take_step(training, rate=0.1)
     return np.concatenate([p.grad.ravel().numpy() for p in made.parameters() if p.grad is not None]), training.losses[0]
 

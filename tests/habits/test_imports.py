@@ -22,6 +22,7 @@ PACKAGES = (
 
 _TORCH_HOMES = (
     "brainunet/data/augment.py",
+    "brainunet/data/augment_scanner.py",
     "brainunet/data/patches.py",
     "brainunet/inference",
     "brainunet/losses",

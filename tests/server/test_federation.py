@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brainunet.config import sha256_of
 from brainunet.errors import ConfigError
+from brainunet.settings import sha256_of
 from brainunet_server.federation import (
     FederationConfig,
     Folder,

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from brainunet.config import ModelConfig, PreprocessConfig, StrategyConfig, TrainConfig, ValidationConfig, sha256_of
+from brainunet.config import ModelConfig, PreprocessConfig, StrategyConfig, TrainConfig, ValidationConfig
 from brainunet.errors import ConfigError
 from brainunet.modelfile import ModelCard
+from brainunet.settings import sha256_of
 from brainunet_server.admission import AdmissionConfig
 from brainunet_server.federation import FederationConfig, Folder, RoundsConfig, ServeOptions
 from brainunet_server.running import RunFile, Said, plan_of, remembered, row_of, settings_of_run, take_up_run

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from brainunet.config import load, sha256_of
 from brainunet.errors import ConfigError
+from brainunet.settings import load, sha256_of
 from brainunet_sim.scenario import SimulationConfig
 
 

@@ -21,8 +21,9 @@ from flwr.serverapp.strategy import (
     MultiKrum,
 )
 
-from brainunet.config import StrategyConfig, nearest
+from brainunet.config import StrategyConfig
 from brainunet.errors import ConfigError
+from brainunet.settings import nearest
 from brainunet_server.flower.aggregation import ARRAYS, WEIGHT
 from brainunet_server.flower.from_all import FromAll, least_sites_of_trimming
 from brainunet_server.flower.from_mean import FromMean
