@@ -77,7 +77,7 @@ def test_a_model_without_flair_shows_its_first_modality(cases: Path, tmp_path: P
         (("--case", "BraTS-SSA-00004-000"), 2, "--case: 'BraTS-SSA-00004-000' (did you mean BraTS-SSA-0000"),
         (("--case", "BraTS-SSA-00002-000", "--modality", "t2"), 2, "--modality: 't2' (did you mean t2"),
         (("--preset", "sa"), 4, "train.augment.preset: no preset of this name (did you mean ssa?) (found 'sa')"),
-        (("--patch", "50"), 4, "train.patch.0: input should be a multiple of 8 (found 50)"),
+        (("--patch", "50"), 4, "train.patch.0: must be a multiple of 8 (found 50)"),
         (("--set", "train.augment.noise_range=[1,0]"), 4, "noise_range: goes from 1.0 down to 0.0: write the smaller number"),
         (("--set", "train.augment.noise=1"), 4, "train.augment.noise is not a known setting (did you mean noise_range?)"),
     ],

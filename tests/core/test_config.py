@@ -175,7 +175,7 @@ def test_all_problems_come_at_once_and_name_the_file(tmp_path: Path) -> None:
         (AugmentConfig, "scale_range=[0, 1]", "should lie within 0.25 to 4 (found [0, 1])"),
         (AugmentConfig, "noise_range=[-0.1, 0.2]", "should lie within 0 to 3 (found [-0.1, 0.2])"),
         (AugmentConfig, "through_plane_range=[0.5, 2]", "should lie within 1 to 12"),
-        (AugmentConfig, "motion_count=0", "greater than or equal to 1 (found 0)"),
+        (AugmentConfig, "motion_count=0", "must be at least 1 (found 0)"),
         (AugmentConfig, "rotation_degrees=-5", "(found -5)"),
         (AugmentConfig, "preset=sssa", "no preset of this name (did you mean ssa?) (found 'sssa')"),
         (AugmentConfig, "preset=3", "(found 3)"),
@@ -262,7 +262,7 @@ def test_the_same_settings_have_one_digest_however_they_were_given(tmp_path: Pat
 
 
 def test_the_digest_is_the_same_in_every_process() -> None:
-    code = "from brainunet.config import TrainConfig, sha256_of; print(sha256_of(TrainConfig()))"
+    code = "from brainunet.config import TrainConfig; from brainunet.settings import sha256_of; print(sha256_of(TrainConfig()))"
 
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"}, timeout=30
