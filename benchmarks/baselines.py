@@ -1,15 +1,16 @@
 """BrainUNet and the networks it is compared with, trained for the same time on the same cases by the same trainer.
 
-    python -m benchmarks.baselines [--minutes 5] [--data DIR --holdout ID,ID] [--patch 64] [--presets brainunet mednext-s]
-                                   [--json]
+    python -m benchmarks.baselines [--minutes 5] [--seeds 1 2 3] [--data DIR --holdout ID,ID] [--presets brainunet mednext-s]
+                                   [--stage cpu] [--set train.learning_rate=5e-4] [--json]
 
-Without --data on made-up cases, a third of them held out. Each network gets the same minutes of steps, patches drawn from the
-same seeds, the same loss, optimizer and learning rate; none is tuned, so this compares how far each gets in the time, not how
-far it could get. A baseline without its package (deploy/set-up-baselines.sh) is left out with the reason. A few minutes say
-something of cost and little of quality.
+Without --data on made-up cases, a third of them held out. Each network is trained by the same stage's settings for the same
+minutes of steps, from random weights, and its last weights are scored: nothing is chosen on the held-out cases. None is tuned,
+so this compares how far each gets in the time, not how far it could get. A baseline without its package
+(deploy/set-up-baselines.sh) is left out with the reason. A few minutes say something of cost and little of quality.
 
-Printed for each network: parameters, MB in fp32, steps, seconds per step, seconds per held-out volume (windows of 96^3), mean
-Dice of ET, TC and WT on the held-out cases, and how far its whole-tumour Dice is from the first network's.
+Printed for each network: parameters, MB in fp32, steps, seconds per step, seconds per held-out volume (windows), mean Dice of
+ET, TC and WT on the held-out cases (mean over the seeds; for WT also the lowest and the highest), and how far its whole-tumour
+Dice is from the first network's.
 """
 
 from __future__ import annotations
@@ -19,14 +20,12 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 
-from torch import nn
-
-from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig, ValidationConfig
+from brainunet.config import PreprocessConfig
 from brainunet.data.cases import find_cases, parse_convention
 from brainunet.data.phantom import write_phantoms
 from brainunet.data.preprocess import PreparedCase, prepare
@@ -38,19 +37,22 @@ from brainunet.metrics.summary import mean_of, site_score
 from brainunet.model import build, size_of
 from brainunet.presets import default_norm
 from brainunet.settings import load
-from brainunet.training.loop import train
+from brainunet.study.fit import Moment, fit
+from brainunet.study.settings import FitConfig, stage_settings
+from brainunet.training.checkpoint import Checkpoint
+from brainunet.training.loop import Training
 
-PRESETS = ("brainunet", "brainunet-fast", "brainunet-lite", "nnunet-plain", "mednext-s")
-MANY_STEPS = 1_000_000
-SEED = 1
-WIDTH = 12  # of a column
+PRESETS = ("brainunet", "brainunet-fast", "brainunet-lite", "brainunet-small", "nnunet-plain", "mednext-s")
+SEED = 1  # of the phantoms
+WIDTH = 9  # of a column
 
 
 @dataclass(frozen=True)
 class Row:
-    """One network's figures; what could not be had is None."""
+    """One training's figures."""
 
     preset: str
+    seed: int
     parameters: int
     mb: float
     steps: int
@@ -59,43 +61,47 @@ class Row:
     dice: dict[str, float | None]
 
 
-class TimeIsUpError(Exception):
-    """Ends a training from outside."""
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=5.0, help="of training, for each network")
     parser.add_argument("--data", type=Path, help="folder of labelled cases; without it phantoms")
     parser.add_argument("--holdout", default="", help="case ids to score on, with commas; needed with --data")
     parser.add_argument("--convention", help="brats2021 or brats2023, where file names don't tell")
-    parser.add_argument("--patch", type=int, default=64, help="side of a training patch")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--stage", default="cpu", help="committed settings (see brainunet/study/stages)")
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], help="one setting, such as train.patch=[64,64,64]"
+    )
     parser.add_argument("--cases", type=int, default=6, help="phantoms to make, a third of them held out")
     parser.add_argument("--presets", nargs="+", default=list(PRESETS))
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else on stdout")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         training, held_out = cases_of(asked, Path(folder))
-    rows, left_out = [], {}
+    rows, left_out = list[Row](), dict[str, str]()
     for preset in asked.presets:
-        try:
-            rows.append(measure(preset, training, held_out, asked.minutes * 60, asked.patch))
-        except ConfigError as error:
-            left_out[preset] = str(error)
+        for seed in asked.seeds:
+            try:
+                rows.append(measure(config_of(asked, preset, seed), training, held_out))
+            except ConfigError as error:
+                left_out[preset] = str(error)
+                break
     if asked.json:
-        print(
-            json.dumps(
-                {"cases": len(training), "held_out": len(held_out), "rows": [asdict(r) for r in rows], "left_out": left_out}
-            )
-        )
+        told = [asdict(row) for row in rows]
+        print(json.dumps({"cases": len(training), "held_out": len(held_out), "rows": told, "left_out": left_out}))
         return
     print(
-        f"{asked.minutes:g} minutes each on {len(training)} cases, patches of {asked.patch}^3; "
-        f"Dice on {len(held_out)} held-out cases"
+        f"{asked.minutes:g} minutes each, stage {asked.stage}, on {len(training)} cases, {len(asked.seeds)} seeds; "
+        f"Dice of the last weights on {len(held_out)} held-out cases"
     )
     print_table(rows)
     for preset, reason in left_out.items():
         print(f"left out: {preset}: {reason}")
+
+
+def config_of(asked: argparse.Namespace, preset: str, seed: int) -> FitConfig:
+    options = {"minutes": asked.minutes, "seed": seed, "model": {"preset": preset, "norm": default_norm(preset)}}
+    return load(FitConfig, overrides=asked.settings, base=stage_settings(asked.stage), options=options)
 
 
 def cases_of(asked: argparse.Namespace, folder: Path) -> tuple[list[PreparedCase], list[PreparedCase]]:
@@ -127,63 +133,67 @@ def cases_of(asked: argparse.Namespace, folder: Path) -> tuple[list[PreparedCase
     return training, held_out
 
 
-def measure(preset: str, training: Sequence[PreparedCase], held_out: Sequence[PreparedCase], seconds: float, patch: int) -> Row:
-    """Train one network for so long and score it.
+def measure(config: FitConfig, training: Sequence[PreparedCase], held_out: Sequence[PreparedCase]) -> Row:
+    """Train one network and score what it ended with.
 
     Raises:
         ConfigError: an unknown preset, or a baseline whose package is missing.
     """
-    model = load(ModelConfig, base={"preset": preset, "norm": default_norm(preset)})
-    size = size_of(model, (64, 64, 64))
-    network = build(model, seed=SEED)
-    steps, took = train_for(seconds, network, training, patch, say=lambda text: say(f"{preset}: {text}"))
-    scores, seconds_predicting = [], 0.0
+    name = f"{config.model.preset}, seed {config.seed}"
+    size = size_of(config.model, (64, 64, 64))
+    network, last = build(config.model, seed=config.seed), list[Moment]()
+
+    def on_step(state: Training, share: float) -> None:
+        if state.done % 20 == 1:
+            say(f"{name}: step {state.done}, loss {state.losses[-1]:.3f}, {share:.0%}")
+
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Checkpoint(Path(folder) / "training.ckpt", name, every_steps=10**9)
+        fitted = fit(network, training, (), config, checkpoint=checkpoint, on_step=on_step, on_scored=last.append)
+    scores, seconds = [], 0.0
     for number, case in enumerate(held_out):
         assert case.label is not None
         started = time.perf_counter()
-        labels = predict_labels(network, case.image, ValidationConfig().window)
-        seconds_predicting += time.perf_counter() - started
+        labels = predict_labels(last[-1].network, case.image, config.validation.window)
+        seconds += time.perf_counter() - started
         scores.append(score_case(str(number), labels, case.label, case.spacing_mm, metrics=("dice",)))
-    per_volume = seconds_predicting / len(held_out)
+        say(f"{name}, held-out case {number}: " + ", ".join(f"{r.structure} {r.value:.3f}" for r in scores[-1].rows if r.value))
     means = mean_of(site_score(scores))
-    dice = {region.value: means.get(region.value) for region in Region}
-    say(f"{preset}: scored")
-    return Row(preset, size.parameters, size.n_bytes / 1e6, steps, took / max(1, steps), per_volume, dice)
-
-
-def train_for(
-    seconds: float, network: nn.Module, cases: Sequence[PreparedCase], patch: int, say: Callable[[str], None]
-) -> tuple[int, float]:
-    """Steps done and the seconds they took, after the first: it does what is done once (memory, trying bf16)."""
-    config = TrainConfig(steps=MANY_STEPS, batch_size=2, patch=(patch, patch, patch), learning_rate=1e-3, warmup_steps=10)
-    ends: list[float] = []
-
-    def on_step(step: int, loss: float) -> None:
-        ends.append(time.perf_counter())
-        if ends[-1] - ends[0] >= seconds:
-            raise TimeIsUpError
-        if step % 10 == 1:
-            say(f"step {step}, loss {loss:.3f}, {ends[-1] - ends[0]:.0f} of {seconds:.0f} s")
-
-    with suppress(TimeIsUpError):
-        train(network, cases, config, seed=SEED, on_step=on_step)
-    return len(ends) - 1, ends[-1] - ends[0]
+    return Row(
+        preset=config.model.preset,
+        seed=config.seed,
+        parameters=size.parameters,
+        mb=size.n_bytes / 1e6,
+        steps=len(fitted.losses),
+        seconds_per_step=fitted.scores[-1].seconds / len(fitted.losses),
+        seconds_per_volume=seconds / len(held_out),
+        dice={region.value: means.get(region.value) for region in Region},
+    )
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    columns = ("network", "M param.", "MB", "steps", "s/step", "s/volume", "ET", "TC", "WT", "WT to first")
-    first = rows[0].dice["WT"] if rows else None
-    print("".join(f"{column:>{WIDTH + 3 * (column == 'network')}}" for column in columns))
-    for row in rows:
-        dice = [row.dice[region] for region in ("ET", "TC", "WT")]
-        whole = dice[-1]
+    columns = ("network", "M param.", "MB", "steps", "s/step", "s/volume", "ET", "TC", "WT", "lowest", "highest", "to first")
+    print("".join(f"{column:>{WIDTH + 6 * (column == 'network')}}" for column in columns))
+    first: float | None = None
+    for preset in dict.fromkeys(row.preset for row in rows):
+        own = [row for row in rows if row.preset == preset]
+        whole = [value for row in own if (value := row.dice["WT"]) is not None]
+        mean = fmean(whole) if whole else None
+        first = mean if first is None else first
         cells = (
-            *(f"{row.parameters / 1e6:.2f}", f"{row.mb:.1f}", f"{row.steps}"),
-            *(f"{row.seconds_per_step:.2f}", f"{row.seconds_per_volume:.2f}"),
-            *("-" if value is None else f"{value:.3f}" for value in dice),
-            "-" if whole is None or first is None else f"{whole - first:+.3f}",
+            *(f"{own[0].parameters / 1e6:.2f}", f"{own[0].mb:.1f}", f"{fmean(row.steps for row in own):.0f}"),
+            f"{fmean(row.seconds_per_step for row in own):.2f}",
+            f"{fmean(row.seconds_per_volume for row in own):.2f}",
+            *(figure(own, region) for region in ("ET", "TC", "WT")),
+            *((f"{min(whole):.3f}", f"{max(whole):.3f}") if whole else ("-", "-")),
+            "-" if mean is None or first is None else f"{mean - first:+.3f}",
         )
-        print(f"{row.preset:>{WIDTH + 3}}" + "".join(f"{cell:>{WIDTH}}" for cell in cells))
+        print(f"{preset:>{WIDTH + 6}}" + "".join(f"{cell:>{WIDTH}}" for cell in cells))
+
+
+def figure(rows: Sequence[Row], region: str) -> str:
+    known = [value for row in rows if (value := row.dice[region]) is not None]
+    return f"{fmean(known):.3f}" if known else "-"
 
 
 def say(text: str) -> None:
