@@ -241,7 +241,9 @@ def test_a_clock_that_is_wrong_is_named_by_the_check_and_by_the_running_client(
         assert "NTP" in said
     assert "Traceback" not in client.said
     assert client.is_alive
-    assert federation.site_state("CRV") == "never seen"
+    federation.wait(
+        lambda: federation.site_state("CRV") == "never seen", 10, "the server tells of a site that it has never seen"
+    )
     client.end()
     federation.join("CRV", phantoms(1))
     federation.wait_completed(server, 120)
