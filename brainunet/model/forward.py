@@ -1,11 +1,24 @@
-"""One forward pass whose failure says what to change."""
+"""One forward pass whose failure says what to change, and the order in memory that suits a network."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import torch
 from torch import nn
 
 from brainunet.errors import ConfigError
+
+# Narrow networks train up to 1.2 times as fast in torch's usual order on a CPU, wide ones 1.1 to 1.2 times as fast with the
+# channels last (benchmarks/training_step.py).
+WIDE: Final = 32
+
+
+def memory_order(network: nn.Module, device: torch.device) -> torch.memory_format:
+    """How weights and images of this network should lie in memory: the numbers differ by rounding alone."""
+    first = next((module for module in network.modules() if isinstance(module, nn.Conv3d)), None)
+    narrow = first is None or first.out_channels < WIDE
+    return torch.contiguous_format if narrow and device.type == "cpu" else torch.channels_last_3d
 
 
 def logits_of(network: nn.Module, images: torch.Tensor) -> torch.Tensor:

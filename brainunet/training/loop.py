@@ -20,7 +20,7 @@ from brainunet.losses import Loss, loss_from
 from brainunet.losses.proximal import add_proximal_gradient
 from brainunet.memory import available_memory
 from brainunet.model import choose_checkpointing, default_device, set_activation_checkpointing
-from brainunet.model.forward import logits_of
+from brainunet.model.forward import logits_of, memory_order
 from brainunet.training.average import average_in
 from brainunet.training.batches import Batch, batches
 from brainunet.training.checkpoint import Checkpoint
@@ -58,6 +58,7 @@ class Training:
     network: nn.Module
     config: TrainConfig
     device: torch.device
+    order: torch.memory_format
     half: bool
     loss_of: Loss
     optimizer: torch.optim.Optimizer
@@ -148,7 +149,8 @@ def begin(
         raise ConfigError("training", found="no labelled case", expected="at least one")
     device = default_device()
     network.train().to(device)
-    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # true of modules, missing in torch's stubs
+    order = memory_order(network, device)
+    network.to(memory_format=order)  # type: ignore[call-overload] # true of modules, missing in torch's stubs
     parameters = [p for p in network.parameters() if p.requires_grad]
     batch = (config.batch_size, cases[0].image.shape[0], *config.patch)
     half = uses_bf16(config.precision, device, network, batch)
@@ -158,6 +160,7 @@ def begin(
         network=network,
         config=config,
         device=device,
+        order=order,
         half=half,
         loss_of=loss_from(config.loss),
         optimizer=optimizer_for(parameters, config),
@@ -201,7 +204,7 @@ def take_step(training: Training, rate: float) -> None:
     value = 0.0
     for _ in range(config.accumulate):
         images, labels = next(training.batches)
-        images = images.to(training.device, memory_format=torch.channels_last_3d)
+        images = images.to(training.device, memory_format=training.order)
         with torch.autocast(training.device.type, dtype=torch.bfloat16, enabled=training.half):
             logits = logits_of(training.network, images)
         loss = training.loss_of(logits, labels.to(training.device)) / config.accumulate
