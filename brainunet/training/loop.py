@@ -172,7 +172,8 @@ def begin(
     kept = checkpoint.restore(network, training.optimizer) if checkpoint else None
     if kept is not None:
         training.losses = list(kept.losses)
-        training.average = kept.rest.get("average")
+        average = kept.rest.get("average")
+        training.average = None if average is None else {name: value.to(device) for name, value in average.items()}
         training.seconds = kept.rest.get("seconds", 0.0)
         training.rest = kept.rest.get("rest", {})
     sources = [PatchSource(case) for case in cases]

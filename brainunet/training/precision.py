@@ -87,6 +87,6 @@ def _same_gradients_in_bf16(layer: nn.Module, shape: Sequence[int]) -> bool:
 
 def _has_bf16_instructions(device: torch.device) -> bool:
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     has = torch.cpu.get_capabilities()
     return any(bool(has.get(feature)) for feature in ("avx512_bf16", "amx_bf16", "bf16"))
