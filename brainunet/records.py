@@ -25,7 +25,8 @@ from brainunet.config import SITE_METRICS, Local, ModelConfig, PreprocessConfig,
 from brainunet.labels import Convention, Modality
 from brainunet.weights import Weights
 
-PROTOCOL: Final = 1
+# One more whenever a task or a reply changes, the settings in a task included: unknown ones are refused at a site.
+PROTOCOL: Final = 2
 
 Structure: TypeAlias = Literal["ET", "TC", "WT", "NETC", "SNFH"]  # a region, or a label scored alone (ET is both)
 
@@ -170,7 +171,7 @@ class FaultCode(StrEnum):
 class Message(Record):
     """What every task and reply says about itself; ``round`` counts from 1 and names the exchange."""
 
-    protocol: Literal[1] = PROTOCOL
+    protocol: Literal[2] = PROTOCOL
     run: Name
     round: Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 

@@ -73,6 +73,8 @@ def unpack(packed: Packed, expected: type[M] | Any) -> M:
         kind = str(header.get("kind")) if isinstance(header, dict) else ""
         if kind not in kinds:
             raise FederationError("message", found=f"kind {kind[:40]!r}", expected=" or ".join(kinds))
+        if kind == "fault" and type(header.get("protocol")) is int:
+            header["protocol"] = PROTOCOL  # who speaks another one says so by a fault, and that has stayed as it was
         if header.get("protocol") != PROTOCOL:
             raise FederationError(
                 "message",

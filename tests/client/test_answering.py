@@ -187,7 +187,7 @@ NOT_READY: dict[str, Callable[[Path], object]] = {
     "cut short": cut_short,
     "empty": lambda file: file.write_bytes(b""),
     "a fault": lambda file: write_packed(file, pack(messages.fault())),
-    "of another version": lambda file: write_packed(file, Packed('{"kind": "train_reply", "protocol": 2}')),
+    "of another version": lambda file: write_packed(file, Packed('{"kind": "train_reply", "protocol": 1}')),
     "a task": lambda file: write_packed(file, pack(TASK)),
 }
 
@@ -273,7 +273,7 @@ UNREADABLE: dict[str, Packed] = {
     "no JSON": Packed("{"),
     "a reply": pack(REPLY),
     "no weights": Packed(pack(TASK).header),
-    "another protocol": Packed(json.dumps(json.loads(pack(TASK).header) | {"protocol": 2}), pack(TASK).values),
+    "another protocol": Packed(json.dumps(json.loads(pack(TASK).header) | {"protocol": 1}), pack(TASK).values),
     "a field of another version": Packed(json.dumps(json.loads(pack(TASK).header) | {"run_code": "x"}), pack(TASK).values),
 }
 

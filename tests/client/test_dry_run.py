@@ -10,7 +10,7 @@ import pytest
 
 from brainunet.config import ValidationConfig
 from brainunet.errors import ConfigError, DataError
-from brainunet.records import TrainReply, TrainTask
+from brainunet.records import PROTOCOL, TrainReply, TrainTask
 from brainunet.spool import write_packed
 from brainunet.wire import pack, unpack
 from brainunet_client.dry_run import dry_run, figures_shown
@@ -145,7 +145,7 @@ def test_before_there_is_a_task_the_starter_model_stands_for_it(home: Home, data
 @pytest.mark.parametrize("left", ["half a task", "a task of another version"])
 def test_a_task_that_cannot_be_read_stands_for_nothing(left: str, home: Home, data: Path) -> None:
     packed = pack(train_task(weights()))
-    write_packed(home.received, replace(packed, header=packed.header.replace('"protocol": 1', '"protocol": 2')))
+    write_packed(home.received, replace(packed, header=packed.header.replace(f'"protocol": {PROTOCOL}', '"protocol": 1')))
     if left == "half a task":
         home.received.write_bytes(home.received.read_bytes()[:-100])
 

@@ -16,6 +16,7 @@ import pytest
 
 from brainunet.certificates import new_site_key
 from brainunet.kit import Kit
+from brainunet.records import PROTOCOL
 from brainunet_client.enrolment import Identity
 from brainunet_client.preflight import Check, diagnose
 from brainunet_client.preflight.contact import Clock, contact, machine_clock
@@ -146,11 +147,11 @@ def test_another_federations_server_is_refused_and_its_name_cannot_write_on_the_
 
 
 def test_another_protocol_fails_and_another_version_warns(tmp_path: Path, federation: Federation) -> None:
-    with health_server(tmp_path, federation, Says().but(protocol=2, brainunet="9.9.9")) as port:
+    with health_server(tmp_path, federation, Says().but(protocol=PROTOCOL + 1, brainunet="9.9.9")) as port:
         checks = look(federation.kit(f"localhost:{port}", KEY))
 
     assert failing(checks).name == "protocol"
-    assert "protocol 2" in checks["protocol"].said
+    assert f"protocol {PROTOCOL + 1}" in checks["protocol"].said
     assert "9.9.9" in checks["protocol"].remedy
     assert checks["version"].outcome == "WARN"
 
@@ -190,7 +191,7 @@ def test_a_clock_that_is_years_off_is_named_as_the_cause_and_hides_no_other_chec
 ) -> None:
     absurd = now() + timedelta(days=365.25 * years)
 
-    with health_server(tmp_path, federation, Says().but(protocol=2), end=40) as port:
+    with health_server(tmp_path, federation, Says().but(protocol=PROTOCOL + 1), end=40) as port:
         checks = look(federation.kit(f"localhost:{port}", KEY), lambda: absurd)
         sentence = diagnose(Identity(federation.kit(f"localhost:{port}", KEY), KEY), lambda: absurd)
 
@@ -226,7 +227,7 @@ def test_a_server_without_a_time_leaves_the_clock_unchecked(tmp_path: Path, fede
         Says(body=b"<html>Please log in</html>"),
         Says(body=b"[1]"),
         Says(body=b"[" * 100_000),
-        Says().but(protocol="1"),
+        Says().but(protocol=str(PROTOCOL)),
         Says().but(brainunet="\x1b[31m"),
         Says().but(federation=None),
         Says(body=b" " * 70_000 + Says().body),

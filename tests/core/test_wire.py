@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import typing
+from collections.abc import Iterator
 from typing import Any, get_args
 
 import numpy as np
@@ -14,6 +16,7 @@ from hypothesis.extra import numpy as arrays
 
 from brainunet.errors import FederationError
 from brainunet.records import (
+    PROTOCOL,
     AnyTask,
     Fault,
     Message,
@@ -128,7 +131,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "an unknown field inside": {"cases": {"train": 1, "validation": 1, "names": []}},
     "a missing field": {"seconds": ...},
     "no protocol": {"protocol": ...},
-    "a newer protocol": {"protocol": 2},
+    "an older protocol": {"protocol": PROTOCOL - 1},
+    "a newer protocol": {"protocol": PROTOCOL + 1},
     "a protocol in words": {"protocol": "1"},
     "a protocol of a list": {"protocol": [1] * 1000},
     "no kind": {"kind": ...},
@@ -181,9 +185,37 @@ def test_a_header_that_is_not_quite_right_is_refused(change: str) -> None:
 
 
 def test_another_protocol_says_what_to_do() -> None:
-    assert refused(reply_with(protocol=2), FLAT) == (
-        "message: protocol 2, but expected protocol 1. Bring both ends to one version."
+    assert refused(reply_with(protocol=1), FLAT) == (
+        "message: protocol 1, but expected protocol 2. Bring both ends to one version."
     )
+
+
+def test_a_fault_is_understood_whatever_protocol_its_sender_speaks() -> None:
+    """An older site that can't read a task says so, and the run can tell that no waiting mends it."""
+    for theirs in (PROTOCOL - 1, PROTOCOL, PROTOCOL + 7):
+        assert unpack(Packed(json.dumps({**header_of(fault()), "protocol": theirs})), ANY) == fault()
+
+    for nothing in ("1", True, None, 1.0, [1]):
+        refused({**header_of(fault()), "protocol": nothing})
+    refused({**header_of(fault()), "protocol": PROTOCOL + 1, "text": "Jane Doe"})
+
+
+def test_whoever_changes_what_travels_raises_the_protocol() -> None:
+    """Fields and settings that one side does not know are refused there: the number lets both say so in words."""
+    names = sorted({name for kind, make in MESSAGES.items() for name in names_in({kind: make().model_dump(mode="json")})})
+
+    assert (PROTOCOL, hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]) == (2, "0b25acf212947482"), "raise PROTOCOL"
+
+
+def names_in(value: Any, prefix: str = "") -> Iterator[str]:
+    """Every field by its dotted name."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield f"{prefix}{name}"
+            yield from names_in(inner, f"{prefix}{name}.")
+    elif isinstance(value, list):
+        for inner in value:
+            yield from names_in(inner, prefix)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +267,7 @@ def test_whatever_stands_in_a_field_it_is_a_message_or_a_federation_error(data: 
         arrived: Message = unpack(Packed(json.dumps(header), packed.values), ANY)
     except FederationError:
         return
-    assert arrived.protocol == 1
+    assert arrived.protocol == PROTOCOL
     assert typing.cast(AnyTask, arrived).kind == kind
 
 
