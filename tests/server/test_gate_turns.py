@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
 
-from brainunet_server.flower.gate import CHUNK_PATHS, CHUNKS_AT_ONCE, Gate
+from brainunet_server.flower.gate import CHUNK_PATHS, CHUNKS_AT_ONCE, REQUESTS_OF_A_KEY, Gate
+
+KEY_HEADER = FLEET_HTTP_PUBLIC_KEY_HEADER.lower().encode()
 
 
 @dataclass
@@ -38,9 +42,11 @@ class Line:
     answered: list[MutableMapping[str, Any]] = field(default_factory=list)
     halves: list[bytes] = field(default_factory=lambda: [b"so", b"me"])
     reads: bool = True
+    key: bytes = b"CRV"
 
     async def through(self, gate: Gate) -> None:
-        scope = {"type": "http", "method": "POST", "path": self.path, "headers": [(b"content-length", b"4")]}
+        headers = [(b"content-length", b"4"), (KEY_HEADER, b64encode(self.key))]
+        scope = {"type": "http", "method": "POST", "path": self.path, "headers": headers}
         await gate(scope, self._receive, self._send)
 
     async def _receive(self) -> MutableMapping[str, Any]:
@@ -96,6 +102,39 @@ def test_sites_on_slow_lines_take_no_turn_from_others(stuck: str) -> None:
         return quick.answered
 
     assert [message["type"] for message in asyncio.run(go())] == ["http.response.start", "http.response.body"]
+
+
+@pytest.mark.parametrize(
+    ("path", "stuck"),
+    [("/v1/fleet/push-object", "sending"), ("/v1/fleet/push-object", "reading"), ("/v1/fleet/pull-messages", "reading")],
+)
+def test_in_one_sites_name_only_so_much_is_kept_and_no_other_site_is_kept_out(path: str, stuck: str) -> None:
+    async def go() -> tuple[list[int], int, int]:
+        crowd = Crowd()
+        crowd.let_go.set()
+        gate = opened(crowd)
+        held = [Line(path, reads=stuck == "sending") for _ in range(REQUESTS_OF_A_KEY)]
+        if stuck == "reading":
+            for line in held:
+                line.ready.set()
+        waiting = [asyncio.create_task(line.through(gate)) for line in held]
+        await asyncio.sleep(0.05)
+        assert not any(task.done() for task in waiting)
+        too_many, another = Line(path), Line(path, key=b"NKDC")
+        for line in (too_many, another):
+            line.ready.set()
+            await asyncio.wait_for(line.through(gate), 5)
+        unread = len(too_many.halves)
+        waiting[0].cancel()
+        await asyncio.wait([waiting[0]])
+        once_one_has_gone = Line(path)
+        once_one_has_gone.ready.set()
+        await asyncio.wait_for(once_one_has_gone.through(gate), 5)
+        for task in waiting:
+            task.cancel()
+        return [line.answered[0]["status"] for line in (too_many, another)], unread, once_one_has_gone.answered[0]["status"]
+
+    assert asyncio.run(go()) == ([503, 200], 2, 200)
 
 
 def test_a_site_that_leaves_in_mid_body_is_not_let_in() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
@@ -32,12 +33,15 @@ FLEET_PATHS: Final = frozenset(
     )
 )
 # a chunk of an array is 1 MiB, and the list of a large model's chunks some hundred KiB
-MAX_BODY_BYTES: Final = 8 * 2**20
+MAX_BODY_BYTES: Final = 4 * 2**20
 BODY_S: Final = 300.0  # of silence; the client's own patience
 # On these paths a chunk travels in the request or in the response, and Flower holds it several times over while it reads or
 # makes it. So few are in its hands at once, however many sites there are.
 CHUNK_PATHS: Final = frozenset({"/v1/fleet/push-object", "/v1/fleet/pull-object"})
 CHUNKS_AT_ONCE: Final = 4
+# A node has half a dozen requests under way. What a cut line leaves goes after BODY_S, or when the system gives up sending; so
+# there is room for that, and an end to what one site, or a stranger who has learned its public key, makes the server keep.
+REQUESTS_OF_A_KEY: Final = 32
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -48,12 +52,13 @@ class Gate:
     """Lets through the fleet paths, answers /health itself, and knows nothing else.
 
     Bodies have a limit, and are read only for those who name a key that is enrolled (Flower checks that they hold it): nobody
-    else can make the server keep megabytes.
+    else can make the server keep megabytes, and they ``REQUESTS_OF_A_KEY`` bodies or answers and no more.
     """
 
     def __init__(self, app: FastAPI, federation: str, knows: Callable[[bytes], bool]) -> None:
         self._app, self._knows = app, knows
         self._turns = asyncio.Semaphore(CHUNKS_AT_ONCE)
+        self._under_way: Counter[bytes] = Counter()  # requests by key, of those that are enrolled
         self._health = json.dumps({"brainunet": __version__, "protocol": PROTOCOL, "federation": federation}).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,14 +72,17 @@ class Gate:
             await _respond(send, 411)
         elif length > MAX_BODY_BYTES:
             await _respond(send, 413)
-        elif not self._knows(_claimed_key(scope)):
+        elif not self._knows(key := _claimed_key(scope)):
             await _respond(send, 401)
+        elif self._under_way[key] >= REQUESTS_OF_A_KEY:
+            await _respond(send, 503)  # a node of ours tries again
         else:
-            receive = _within(BODY_S, receive)
-            if scope["path"] in CHUNK_PATHS:
-                await self._in_turn(scope, receive, send)
-            else:
-                await self._app(scope, receive, send)
+            self._under_way[key] += 1
+            try:
+                way = self._in_turn if scope["path"] in CHUNK_PATHS else self._app
+                await way(scope, _within(BODY_S, receive), send)
+            finally:
+                self._under_way[key] -= 1
 
     async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A turn begins when the whole body is here and ends before the response leaves: a slow line takes none from others."""
