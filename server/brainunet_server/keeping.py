@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -94,4 +95,5 @@ def remove_old(store: StoreWriter, run_id: str, last: int, keeping: Keeping) -> 
     for path in keeping.models.iterdir():
         named = _OF_A_ROUND.fullmatch(path.name)
         if named and int(named[1]) in gone:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # tried again after the next round: what can't be removed is no reason to end a run
+                path.unlink(missing_ok=True)

@@ -128,6 +128,16 @@ def test_a_file_that_a_kill_left_of_a_removed_model_goes_with_the_next_round(tmp
     assert there(tmp_path) == told(tmp_path) == [2, 4, 6, 7]
 
 
+def test_what_cant_be_removed_does_not_end_the_run(tmp_path: Path) -> None:
+    in_the_way = keeping(tmp_path).models / "round-001.safetensors.notes"
+    in_the_way.mkdir(parents=True)
+
+    run_in(tmp_path, Sites(dice=FIGURES), plan=LONG, keep_every=0)
+
+    assert there(tmp_path) == told(tmp_path) == [2, 4, 6, 7]
+    assert in_the_way.is_dir()
+
+
 def test_a_damaged_newest_model_costs_its_round_and_no_more(tmp_path: Path) -> None:
     cut = Sites(dice=FIGURES, before=raising(KeyboardInterrupt, at=(6, "boston")))
     with pytest.raises(KeyboardInterrupt):
