@@ -123,7 +123,16 @@ class LastingFaults(ConfigError):
             expected="sites that can do the task",
             remedy=FAULTS[fault].remedy,
         )
-        self.result = result
+        self.result, self.fault = result, fault
+
+    def others_suffice(self, members: int, needed: int) -> bool:
+        """Whether of ``members`` sites so many are away or silent that these could do the round, with newer programs perhaps.
+
+        Not of a training that diverged: that is the settings' doing, and each attempt costs the sites a training.
+        """
+        if self.fault is FaultCode.TRAINING_DIVERGED:
+            return False
+        return members - sum(site.outcome == "fault" for site in self.result.sites) >= max(1, needed)
 
 
 def rounds(

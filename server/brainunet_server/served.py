@@ -111,7 +111,10 @@ class Served:
                 if isinstance(error, TooFewReplies | LastingFaults):
                     with suppress(BrainUNetError):  # a full disk: the next attempt is told again
                         self.record.exchange(error.result)
-                if isinstance(error, ConfigError | UsageError):
+                if isinstance(error, LastingFaults):
+                    if not error.others_suffice(self.membership.size, rounds.min_sites):
+                        raise
+                elif isinstance(error, ConfigError | UsageError):
                     raise
                 words = f"{error} Tried again in {rounds.retry_s} s."
                 say(words)

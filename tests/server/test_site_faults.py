@@ -87,6 +87,27 @@ def test_all_that_answered_and_as_many_as_a_round_needs_must_say_so(outcomes: li
     assert (lasting_only([told[one] for one in outcomes], needed) is not None) == ends
 
 
+@pytest.mark.parametrize(
+    ("members", "needed", "hope"),
+    [(2, 2, False), (3, 2, False), (4, 2, True), (2, 1, False), (3, 1, True), (2, 0, False), (1, 1, False)],
+)
+def test_sites_that_are_away_and_could_do_the_round_are_waited_for(
+    tmp_path: Path, members: int, needed: int, hope: bool
+) -> None:
+    """Two sites of an old program come first: they must not end the run of those that come later."""
+    with pytest.raises(LastingFaults) as raised:
+        run_in(tmp_path, both(FaultCode.TASK_NOT_UNDERSTOOD), plan=TWO)
+
+    assert raised.value.others_suffice(members, needed) == hope
+
+
+def test_nobody_is_waited_for_where_trainings_diverge(tmp_path: Path) -> None:
+    with pytest.raises(LastingFaults) as raised:
+        run_in(tmp_path, both(FaultCode.TRAINING_DIVERGED), plan=TWO)
+
+    assert not raised.value.others_suffice(members=9, needed=2)
+
+
 def test_of_several_the_most_frequent_fault_is_named() -> None:
     codes = (FaultCode.TRAINING_DIVERGED, FaultCode.MODEL_DOES_NOT_FIT, FaultCode.TRAINING_DIVERGED)
 
