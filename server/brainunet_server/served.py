@@ -111,12 +111,12 @@ class Served:
                 if isinstance(error, TooFewReplies | LastingFaults):
                     with suppress(BrainUNetError):  # a full disk: the next attempt is told again
                         self.record.exchange(error.result)
-                if isinstance(error, LastingFaults):
-                    if not error.others_suffice(self.membership.size, rounds.min_sites):
-                        raise
+                why = ""
+                if isinstance(error, LastingFaults) and error.others_suffice(self.membership.size, rounds.min_sites):
+                    why = ", for other sites may do it"
                 elif isinstance(error, ConfigError | UsageError):
                     raise
-                words = f"{error} Tried again in {rounds.retry_s} s."
+                words = f"{error} Tried again in {rounds.retry_s} s{why}."
                 say(words)
                 self.board.say("waiting for sites", words)
                 exchange.rest(rounds.retry_s)
