@@ -90,7 +90,8 @@ def _task_at_hand(home: Home) -> tuple[AnyTask, str]:
             if isinstance(task, TrainTask):
                 return task, "the last task received"
             # a run ends with a scoring, which sends far less than the training that the next one asks for
-            return _training(task.weights, task), "a short training of the last model received"
+            told = {"validation": task.validation, "local": task.local}  # what is told of the scores, and what stays here
+            return _training(task.weights, task).model_copy(update=told), "a short training of the last model received"
         except FederationError as error:
             log.warning("the last task received is left alone: %s", error)
     weights, card = read_model(STARTER)

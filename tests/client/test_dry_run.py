@@ -112,12 +112,14 @@ def test_after_a_run_whose_last_task_only_scores_a_training_of_its_model_shows_a
     home: Home, data: Path
 ) -> None:
     home.settings.write_text(OPEN)
-    write_packed(home.received, pack(evaluate_task(weights(seed=3))))
+    asked = ValidationConfig(metrics=("dice", "hd95_mm"))
+    write_packed(home.received, pack(evaluate_task(weights(seed=3), validation=asked)))
 
     facts = dry_run(home, data, steps=1)
 
     assert (facts["task"]["kind"], facts["task"]["source"]) == ("train_task", "a short training of the last model received")
     assert facts["update_norm"] > 0
+    assert {row["metric"] for row in facts["figures"]["rows"]} == {"dice", "hd95_mm"}  # as the next task will ask for
 
 
 def test_an_evaluation_shows_that_there_is_no_update(home: Home, data: Path) -> None:
