@@ -32,6 +32,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from brainunet.errors import FederationError
 from brainunet.flower_bundle import APP_ID, APP_VERSION, signed_bundle
 from brainunet.signing import SigningKey
+from brainunet_server.flower.connections import Impatient
 from brainunet_server.flower.gate import Gate
 from brainunet_server.flower.linkstate import LinkState
 
@@ -173,7 +174,7 @@ def listening(superlink: SuperLink, address: str, port: int, certificate: Path, 
             ssl_keyfile=key,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=5,
-            http="h11",  # the faster httptools reads headers without any limit
+            http=Impatient,  # of h11: the faster httptools reads headers without any limit
             ws="none",
             h11_max_incomplete_event_size=64 * 1024,
         )
