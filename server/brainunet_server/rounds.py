@@ -21,7 +21,7 @@ from brainunet_server.admission import AdmissionConfig, admit, outliers
 from brainunet_server.answers import Answer, Exchange
 from brainunet_server.replies import Replies
 from brainunet_server.shares import shares
-from brainunet_server.site_faults import FAULTS, lasting_only
+from brainunet_server.site_faults import FAULTS, explained, lasting_only
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,12 @@ class TooFewReplies(FederationError):
 
     def __init__(self, result: RoundResult, usable: int, needed: int) -> None:
         reasons = "; ".join(f"{r.site}: {r.reason}" for r in result.sites if r.reason) or "no site could be asked"
+        meant = explained((site.outcome, site.reason) for site in result.sites)
         super().__init__(
             f"round {result.exchange}",
             found=f"{usable} usable replies of {len(result.sites)} ({reasons})",
             expected=f"at least {needed}",
-            remedy="mend the sites named, then resume the run: complete rounds are kept",
+            remedy="mend the sites named, then resume the run: complete rounds are kept" + (f"; {meant}" if meant else ""),
         )
         self.result = result
 

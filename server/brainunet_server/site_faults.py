@@ -61,6 +61,16 @@ FAULTS: Final[Mapping[FaultCode, Meaning]] = MappingProxyType(
 )
 
 
+def explained(outcomes: Iterable[tuple[str, str | None]]) -> str:
+    """What the faults among these outcomes mean and who mends them, each code once; empty without any.
+
+    >>> explained([("fault", "disk_full"), ("absent", "no reply in time"), ("fault", "disk_full")])
+    'disk_full means: the disk is full (the site makes room)'
+    """
+    codes = sorted({FaultCode(reason) for outcome, reason in outcomes if outcome == "fault" and reason is not None})
+    return "; ".join(f"{code} means: {FAULTS[code].hint} ({FAULTS[code].remedy})" for code in codes)
+
+
 def lasting_only(outcomes: Iterable[tuple[str, str | None]], needed: int) -> FaultCode | None:
     """The fault for which a round needs not be tried again; None if there is none.
 

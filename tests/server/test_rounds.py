@@ -237,6 +237,7 @@ def test_too_few_usable_replies_end_the_run_and_say_why(min_sites: int, tmp_path
     assert message.startswith("round 2: 0 usable replies of 3 (CRV: disk_full; LASUTH: disk_full; NKDC: disk_full)")
     assert f"expected at least {max(1, min_sites)}." in message
     assert "resume the run" in message
+    assert message.count("disk_full means: the disk is full (the site makes room)") == 1  # a code alone teaches nobody
 
 
 def test_the_number_of_sites_that_are_needed_is_enough() -> None:
