@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -136,7 +137,7 @@ def _require_free_here(place: Home, name: str) -> None:
     if Path(name).name != name or not here.is_file():  # what is no name is refused later
         return
     ours = [path.read_bytes() for path in place.path.glob("*.request*")]  # those set aside by --new-key too
-    if here.read_bytes() not in ours:
+    if not os.access(here, os.R_OK) or here.read_bytes() not in ours:
         raise ConfigError(
             here,
             found=f"there is another request of this name in {here.parent}",

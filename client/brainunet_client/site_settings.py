@@ -57,7 +57,8 @@ class SiteSettings(Settings):
         memory_gb: memory for training; None sets no limit.
         nice: how much training gives way to other programs, 0 to 19.
         min_cases: with fewer validation cases than this the site withholds its figures, with fewer training cases the loss.
-        max_steps: most optimizer steps in one round; None takes the federation's number.
+        max_steps: most optimizer steps in one round, a step over several batches (``train.accumulate``) counted as so many;
+            None takes the federation's number.
         purpose: what the transfers are for, in words, for the ledger.
         legal_basis: what allows them, in words, for the ledger.
     """
@@ -123,7 +124,8 @@ def stricter(settings: SiteSettings, task: T) -> T:
     min_cases = max(settings.min_cases, task.validation.min_cases)
     changes: dict[str, object] = {"validation": task.validation.model_copy(update={"min_cases": min_cases})}
     if isinstance(task, TrainTask) and settings.max_steps is not None:
-        changes["train"] = task.train.model_copy(update={"steps": min(settings.max_steps, task.train.steps)})
+        most = max(1, settings.max_steps // task.train.accumulate)
+        changes["train"] = task.train.model_copy(update={"steps": min(most, task.train.steps)})
     return task.model_copy(update=changes)
 
 

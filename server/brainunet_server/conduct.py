@@ -18,7 +18,7 @@ from brainunet.spool import read_packed, write_packed
 from brainunet.weights import Weights
 from brainunet.wire import Packed
 from brainunet_server.answers import Exchange
-from brainunet_server.keeping import Keeping, best_rounds, remove_old
+from brainunet_server.keeping import LAST_KEPT, Keeping, best_rounds, remove_old
 from brainunet_server.rounds import LastingFaults, Plan, RoundResult, Strategy, TooFewReplies, rounds
 from brainunet_server.store.reader import StoreReader, site_scores
 from brainunet_server.store.rows import Model, Run, Score, SiteRound
@@ -78,15 +78,30 @@ def conduct(
 
 
 def _last_complete(run_id: str, keeping: Keeping) -> int | None:
+    """The newest round whose model can be read; None of a run that has no round yet, or none that can be read.
+
+    Raises:
+        ConfigError: a federation would go back more than one round: that is a folder to put back, not rounds to do again.
+    """
     with StoreReader(keeping.database) as reader:
         kept = [model for model in reader.models(run_id) if model.removed_at is None]
-    for model in reversed(kept):
-        try:
-            if read_model(keeping.model_file(model.round))[0].digest == model.digest:
-                return model.round
-        except ConfigError:
-            continue
-    return None
+    found = next((model.round for model in reversed(kept) if _is_whole(model, keeping)), None)
+    if kept and keeping.keep_every is not None and kept[-1].round - (found or 0) >= LAST_KEPT:
+        raise ConfigError(
+            keeping.models,
+            found=f"of {kept[-1].round} complete rounds "
+            + (f"round {found} is the last whose model can be read" if found else "none whose model can be read"),
+            expected=f"the model of round {kept[-1].round}, or of the one before",
+            remedy="put the folder back (is its disk there? is there a copy?), or begin anew with --new-run",
+        )
+    return found
+
+
+def _is_whole(model: Model, keeping: Keeping) -> bool:
+    try:
+        return read_model(keeping.model_file(model.round))[0].digest == model.digest
+    except ConfigError:
+        return False
 
 
 def _first_digest(run_id: str, keeping: Keeping) -> str:
@@ -162,9 +177,9 @@ def _keep_model(store: StoreWriter, run_id: str, number: int, weights: Weights, 
 
 
 def _keep_best(run_id: str, keeping: Keeping) -> None:
-    """Two marks, of those rounds whose models are there (see ``keeping.best_rounds``)."""
+    """Two marks, of those rounds whose models are there and whole (see ``keeping.best_rounds``)."""
     with StoreReader(keeping.database) as reader:
-        there = {model.round for model in reader.models(run_id) if model.removed_at is None}
+        there = {model.round for model in reader.models(run_id) if model.removed_at is None and _is_whole(model, keeping)}
         by_round = {number: sites for number, sites in site_scores(reader.scores(run_id)).items() if number in there}
     for best, file in zip(best_rounds(by_round), (keeping.best_file, keeping.best_for_all_file), strict=True):
         if best is not None:

@@ -16,7 +16,7 @@ from brainunet_server.store.writer import StoreWriter
 
 LAST_KEPT: Final = 2  # should the newest be found damaged, the run goes back one round and no further
 
-_OF_A_ROUND: Final = re.compile(r"round-([0-9]{3,7})\.safetensors(\..+)?")  # a model, and what vouches for it
+_OF_A_ROUND: Final = re.compile(r"round-([0-9]{3,7})\.safetensors(\.sig|\.signed)?")  # a model, and what vouches for it
 
 
 @dataclass(frozen=True)

@@ -257,6 +257,32 @@ def test_with_every_model_damaged_it_begins_anew_from_the_model_it_was_given(
     assert kept(tmp_path) == uninterrupted
 
 
+@pytest.mark.parametrize(("lost", "said"), [((2, 1), "of 2 complete rounds none whose model can be read"), ((2,), "")])
+def test_a_federation_goes_back_one_round_and_no_further(tmp_path: Path, lost: tuple[int, ...], said: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_in(tmp_path, Sites(before=raising(KeyboardInterrupt, at=(3, "boston"))), keep_every=1)
+    before = kept(tmp_path)["rows"]
+    for number in lost:
+        damage(keeping(tmp_path).model_file(number), "gone")
+
+    if not said:
+        run_in(tmp_path, keep_every=1)
+        return
+    with pytest.raises(ConfigError, match=rf"models: {said}.*put the folder back|models: {said}.*Put the folder back"):
+        run_in(tmp_path, keep_every=1)
+    assert kept(tmp_path)["rows"] == before
+
+
+def test_a_best_model_that_is_damaged_gives_its_mark_to_the_next(tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
+    run_in(tmp_path, keep_every=1)
+    best = read_model(keeping(tmp_path).best_file)[1].round
+    damage(keeping(tmp_path).model_file(best), "cut short")
+
+    run_in(tmp_path, keep_every=1)
+
+    assert read_model(keeping(tmp_path).best_file)[1].round != best
+
+
 @pytest.mark.parametrize("other", [{"seed": 8}, {"strategy": "fedprox"}, {"config_sha256": "cd" * 32}, {"rounds": 9}])
 def test_another_run_of_this_id_is_refused_and_the_first_one_stays_as_it_was(
     tmp_path: Path, uninterrupted: dict[str, Any], other: dict[str, Any]
