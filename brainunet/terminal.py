@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import click
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from brainunet.errors import BrainUNetError
+from brainunet.errors import BrainUNetError, UsageError
 
 INTERRUPTED = 130
 
@@ -37,6 +40,42 @@ def main_of(app: typer.Typer) -> Callable[[], None]:
             sys.exit(INTERRUPTED)
 
     return main
+
+
+def require_resume_alone(context: click.Context, what: str, beside: Collection[str] = ()) -> None:
+    """Refuse options that came with ``--resume``, which goes on with those that are kept: it could only pass them over.
+
+    Args:
+        what: is gone on with: "a training".
+        beside: parameters that change nothing of the result, apart from ``--out``, ``--json``, ``--quiet`` and ``--debug``.
+
+    Raises:
+        UsageError: naming each of them.
+    """
+    goes_along = {"out", "resume", "as_json", "quiet", "debug", *beside}
+    given = click.core.ParameterSource.COMMANDLINE
+    extra = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in goes_along and context.get_parameter_source(str(parameter.name)) == given
+    ]
+    if extra:
+        raise UsageError(
+            "--resume",
+            found=f"it came with {', '.join(extra)}",
+            expected="only --out",
+            remedy=f"{what} goes on with the settings it was begun with",
+        )
+
+
+@contextmanager
+def telling_how_to_go_on(command: str, out: Path) -> Iterator[None]:
+    """Ctrl-C in the block ends with the line that takes the work up again."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say(f"stopped; go on with: {command} --resume --out {shlex.quote(str(out))}")
+        raise
 
 
 def progress_bar(*, hidden: bool = False) -> Progress:

@@ -11,17 +11,19 @@ from rich.console import Console
 from rich.table import Table
 
 from brainunet.commands.train import follow, network_named, new_study
-from brainunet.errors import UsageError
+from brainunet.errors import ConfigError, UsageError
+from brainunet.terminal import require_resume_alone, telling_how_to_go_on
 
 if TYPE_CHECKING:
     from brainunet.study.run import Study
 
 
 def crossval(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="folder for everything this makes")],
     data: Annotated[Path | None, typer.Option(help="folder of cases with segmentations")] = None,
     by: Annotated[str, typer.Option(help="fold, or centre: leave one hospital of BraTS-Africa out at a time")] = "fold",
-    folds: Annotated[int, typer.Option(help="how many, with --by fold", min=2)] = 5,
+    folds: Annotated[int | None, typer.Option(help="how many, with --by fold (default: 5)", min=2)] = None,
     init: Annotated[str, typer.Option(help="model file to start from, 'starter' or 'random'")] = "random",
     stage: Annotated[str | None, typer.Option(help="committed settings: cpu, pretrain or finetune")] = None,
     preset: Annotated[str | None, typer.Option(help="network, unless the model of --init names it")] = None,
@@ -44,20 +46,25 @@ def crossval(
     from brainunet.study.run import keep_study, saved_study, split_of
 
     if resume:
+        require_resume_alone(context, "a cross-validation")
         study = saved_study(out, "crossval")
-        how = study.config.split.by
     else:
         if by not in ("fold", "centre"):
             raise UsageError("--by", found=by, expected="fold or centre")
+        if by == "centre" and folds is not None:
+            raise UsageError(
+                "--folds", found="--by centre", expected="--by fold", remedy="there is one training for each centre"
+            )
         options = {
             "seed": seed,
             "minutes": minutes,
             "model": network_named(preset),
-            "split": {"by": by, "folds": folds},
+            "split": {"by": by} if folds is None else {"by": by, "folds": folds},
         }
         study = new_study(out, data, init, stage, options, phantoms, convention, config, settings or [])
-        how = study.config.split.by
-    assert how in ("fold", "centre")
+    how = study.config.split.by
+    if how not in ("fold", "centre"):  # by --set, which wins over --by
+        raise ConfigError("split.by", found=how, expected="fold or centre", remedy="say --by instead")
     parts = fold_studies(study, how)
     if not resume:
         take_folder(out, CROSSVAL, overwrite, needed=[data, config, study.init])

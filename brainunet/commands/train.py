@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainunet.errors import UsageError
-from brainunet.terminal import progress_bar
+from brainunet.terminal import progress_bar, require_resume_alone, telling_how_to_go_on
 
 if TYPE_CHECKING:
     from brainunet.study.fit import Fitted, Scored
@@ -20,6 +20,7 @@ PERMILLE = 1000  # of a training, for the progress bar
 
 
 def train(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="folder for models, curves and everything else this makes")],
     data: Annotated[Path | None, typer.Option(help="folder of cases with segmentations")] = None,
     init: Annotated[str, typer.Option(help="model file to start from, 'starter' or 'random'")] = "random",
@@ -28,7 +29,7 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="train for so long, instead of for train.steps")] = None,
     validation: Annotated[str | None, typer.Option(help="ids of the cases to keep aside, with commas; 'none' for none")] = None,
     folds: Annotated[int | None, typer.Option(help="keep one of so many folds aside (see --fold)")] = None,
-    fold: Annotated[int, typer.Option(help="which fold to keep aside, from 1")] = 1,
+    fold: Annotated[int | None, typer.Option(help="which of --folds to keep aside, from 1 (default: 1)")] = None,
     leave_out: Annotated[str | None, typer.Option(help="keep a whole BraTS-Africa centre aside: CRV, NKDC, ...")] = None,
     phantoms: Annotated[bool, typer.Option("--phantoms", help="the cases are made up, and the model must say so")] = False,
     convention: Annotated[str | None, typer.Option(help="label numbers, where names don't tell: brats2021, brats2023")] = None,
@@ -47,6 +48,7 @@ def train(
     from brainunet.study.run import STUDY, keep_study, saved_study
 
     if resume:
+        require_resume_alone(context, "a training")
         study = saved_study(out, "training")
     else:
         split = _split(validation, folds, fold, leave_out)
@@ -54,7 +56,8 @@ def train(
         study = new_study(out, data, init, stage, options, phantoms, convention, config, settings or [])
         take_folder(out, STUDY, overwrite, needed=[data, config, study.init])
         keep_study(study, "training")
-    summary, _ = follow(study)
+    with telling_how_to_go_on("brainunet train", out):
+        summary, _ = follow(study)
     if as_json:
         typer.echo(json.dumps(summary))
         return
@@ -140,16 +143,25 @@ def words_of(dice: Mapping[str, float | None]) -> str:
     return f"Dice {known}" if known else "no validation case"
 
 
-def _split(validation: str | None, folds: int | None, fold: int, leave_out: str | None) -> dict[str, Any] | None:
-    chosen = [name for name, given in (("--validation", validation), ("--folds", folds), ("--leave-out", leave_out)) if given]
+def _split(validation: str | None, folds: int | None, fold: int | None, leave_out: str | None) -> dict[str, Any] | None:
+    chosen = [
+        name
+        for name, given in (("--validation", validation), ("--folds", folds), ("--leave-out", leave_out))
+        if given is not None
+    ]
+    if fold is not None and folds is None:
+        raise UsageError("--fold", found="no --folds", expected="of how many", remedy="say --folds 5 beside it")
     if len(chosen) > 1:
         raise UsageError(" and ".join(chosen), found="several ways to keep cases aside", expected="one of them")
     if validation == "none":
         return {"by": "none"}
     if validation is not None:
-        return {"by": "ids", "cases": [case.strip() for case in validation.split(",") if case.strip()]}
+        cases = [case.strip() for case in validation.split(",") if case.strip()]
+        if not cases:
+            raise UsageError("--validation", found="no name", expected="ids with commas between them, or none")
+        return {"by": "ids", "cases": cases}
     if folds is not None:
-        return {"by": "fold", "folds": folds, "fold": fold}
+        return {"by": "fold", "folds": folds, "fold": 1 if fold is None else fold}
     if leave_out is not None:
         return {"by": "centre", "centre": leave_out}
     return None

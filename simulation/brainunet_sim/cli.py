@@ -9,14 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from brainunet.data.cases import parse_convention
 from brainunet.errors import UsageError
 from brainunet.folders import take_folder
 from brainunet.settings import load
-from brainunet.terminal import main_of
+from brainunet.terminal import main_of, require_resume_alone, telling_how_to_go_on
 from brainunet_sim.folder import SIMULATION
 from brainunet_sim.scenario import SimulationConfig
 
@@ -54,17 +53,8 @@ def simulate(
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
 ) -> None:
     """Federate BrainUNet over virtual hospitals, with the code of a real federation, on this machine."""
-    given = {name for name in context.params if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE}
     if resume:
-        goes_along = {"out", "resume", "database", "as_json", "quiet", "debug"}
-        extra = [p.opts[0] for p in context.command.params if p.name in given - goes_along]
-        if extra:
-            raise UsageError(
-                "--resume",
-                found=f"it came with {', '.join(extra)}",
-                expected="only --out",
-                remedy="a simulation goes on with the settings it was begun with",
-            )
+        require_resume_alone(context, "a simulation", beside={"database"})
         from brainunet_sim.request import saved_request
 
         begun = saved_request(out)
@@ -118,11 +108,11 @@ def _run(request: Request, as_json: bool, quiet: bool, debug: bool) -> None:
     border = logging.getLogger("brainunet_client.flower.app")
     border.disabled = not debug  # a site's error ends a simulation, and is said once as the command's own
     try:
-        with Display(request.run_id, request.config.rounds, quiet=quiet or as_json) as display:
+        with (
+            telling_how_to_go_on("brainunet-simulate", request.out),
+            Display(request.run_id, request.config.rounds, quiet=quiet or as_json) as display,
+        ):
             summary = simulate(request, Watch(display.progress, display.sites, display.round))
-    except KeyboardInterrupt:
-        typer.echo(f"stopped; go on with: brainunet-simulate --resume --out {request.out}", err=True)
-        raise
     finally:
         border.disabled = False
     if as_json:

@@ -20,7 +20,7 @@ from brainunet.modelfile import read_model
 from brainunet.settings import load
 from brainunet.starter import STARTER
 from brainunet.study.fit import Scored, fit
-from brainunet.study.run import saved_study
+from brainunet.study.run import Study, What, keep_study, saved_study
 from brainunet.study.settings import FitConfig, stage_names, stage_settings
 from brainunet.training.checkpoint import Checkpoint
 from tests.support.cases import write_case
@@ -167,6 +167,9 @@ REFUSED: Sequence[tuple[tuple[str, ...], int, str]] = (
     (("--validation", "BraTS-SSA-00002-001"), 4, "did you mean BraTS-SSA-00002-000"),
     (("--validation", ",".join(IDS)), 4, "no case left to train on"),
     (("--validation", IDS[0], "--folds", "2"), 2, "several ways to keep cases aside"),
+    (("--fold", "2"), 2, "--fold: no --folds"),
+    (("--validation", ","), 2, "--validation: no name"),
+    (("--validation", "", "--folds", "2"), 2, "several ways to keep cases aside"),
     (("--stage", "pretrian"), 2, "did you mean pretrain"),
     (("--set", "train.learning_rat=1"), 4, "did you mean learning_rate"),
     (("--set", "patience=2", "--validation", "none"), 4, "no validation case"),
@@ -195,6 +198,25 @@ def test_a_training_begun_earlier_is_gone_on_with_or_overwritten_but_never_by_ac
     assert saved_study(out, "training").config.seed == 3
     missing = run(brainunet, "train", "--out", tmp_path / "nothing", "--resume")
     assert (missing.code, "Start it first" in missing.err) == (4, True)
+
+
+@pytest.mark.parametrize(
+    ("command", "what", "extra", "named"),
+    [
+        ("train", "training", ("--minutes", "9"), "--minutes"),
+        ("train", "training", ("--set", "train.steps=1", "--seed", "42"), "--set, --seed"),
+        ("crossval", "crossval", ("--by", "fold"), "--by"),
+    ],
+)
+def test_a_resume_with_other_options_is_refused_and_names_them(
+    command: str, what: What, extra: tuple[str, ...], named: str, tmp_path: Path
+) -> None:
+    keep_study(Study(tmp_path, tmp_path / "gone", FitConfig()), what)
+
+    ended = run(brainunet, command, "--out", tmp_path, "--resume", "--json", *extra)
+
+    assert ended.code == 2, ended.err
+    assert f"--resume: it came with {named}, but expected only --out" in ended.err
 
 
 @pytest.mark.parametrize("name", stage_names())
@@ -240,7 +262,13 @@ def test_crossval_taken_up_again_does_nothing_twice(data: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(("--by", "centre"), "whose name tells no centre"), (("--folds", "5"), "5 folds of 2 patients"), (("--by", "age"), "age")],
+    [
+        (("--by", "centre"), "whose name tells no centre"),
+        (("--folds", "5"), "5 folds of 2 patients"),
+        (("--by", "age"), "age"),
+        (("--by", "centre", "--folds", "3"), "--folds: --by centre"),
+        (("--set", "split.by=none"), "split.by: none, but expected fold or centre"),
+    ],
 )
 def test_crossval_of_what_can_not_be_parted_is_refused(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
     for case in ("BraTS2021_00001", "BraTS2021_00002"):
