@@ -12,7 +12,8 @@ from rich.table import Table
 
 from brainunet.commands.train import follow, network_named, new_study
 from brainunet.errors import ConfigError, UsageError
-from brainunet.terminal import require_resume_alone, telling_how_to_go_on
+from brainunet.files import writing_aside
+from brainunet.terminal import progress_bar, require_resume_alone, telling_how_to_go_on
 
 if TYPE_CHECKING:
     from brainunet.study.run import Study
@@ -42,7 +43,7 @@ def crossval(
     Each training is left in OUT/folds/NAME, as `brainunet train` leaves it; finished ones are not done again by --resume.
     """
     from brainunet.folders import take_folder
-    from brainunet.study.crossval import CROSSVAL, crossval_summary, fold_studies
+    from brainunet.study.crossval import CROSSVAL, begin_folds, crossval_summary, require_folds
     from brainunet.study.run import keep_study, saved_study, split_of
 
     if resume:
@@ -65,18 +66,22 @@ def crossval(
     how = study.config.split.by
     if how not in ("fold", "centre"):  # by --set, which wins over --by
         raise ConfigError("split.by", found=how, expected="fold or centre", remedy="say --by instead")
-    parts = fold_studies(study, how)
     if not resume:
+        require_folds(study, how)
         take_folder(out, CROSSVAL, overwrite, needed=[data, config, study.init])
         keep_study(study, "crossval")
     fitted, cases = {}, {}
-    for number, (name, part) in enumerate(parts.items(), start=1):
-        keep_study(part, "training")
-        _, fitted[name] = follow(part, f"{name} left out ({number} of {len(parts)})")
-        sides = split_of(part)
-        cases[name] = (len(sides.train), len(sides.validation))
+    with telling_how_to_go_on("brainunet crossval", out):
+        with progress_bar() as progress:
+            reading = progress.add_task("reading cases", total=None)
+            parts = begin_folds(study, how, lambda words, done, of: progress.update(reading, completed=done, total=of))
+        for number, (name, part) in enumerate(parts.items(), start=1):
+            _, fitted[name] = follow(part, f"{name} left out ({number} of {len(parts)})")
+            sides = split_of(part)
+            cases[name] = (len(sides.train), len(sides.validation))
     summary = crossval_summary(study, fitted, cases)
-    (out / "crossval.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    with writing_aside(out / "crossval.json") as aside:
+        aside.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     if as_json:
         typer.echo(json.dumps(summary))
     else:

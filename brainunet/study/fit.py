@@ -36,6 +36,11 @@ class Scored:
         """Mean over ET, TC and WT; None without a validation case."""
         return mean_region_dice([self.score])
 
+    @property
+    def rank(self) -> float:
+        """The mean to compare scorings by, below every possible one where there is none."""
+        return -1.0 if self.mean_dice is None else self.mean_dice
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -48,9 +53,10 @@ class Moment:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Losses of all steps, all scorings, and why it ended: "steps", "minutes" or "patience"."""
+    """Loss and learning rate of each step, all scorings, and why it ended: "steps", "minutes" or "patience"."""
 
     losses: tuple[float, ...]
+    rates: tuple[float, ...]
     scores: tuple[Scored, ...]
     ended_by: str
 
@@ -79,10 +85,12 @@ def fit(
         raise ConfigError("patience", found="no validation case", expected="at least one, to see when it gets no better")
     until = FOREVER if config.minutes is not None else None
     training = begin(network, training_cases, config.train, seed=config.seed, checkpoint=checkpoint, until=until)
+    rates: list[float] = training.rest.setdefault("rates", [])
     scores = [_from_plain(plain) for plain in training.rest.get("scores", [])]
     with closing(training.batches):
         while (share := _share_done(training, config)) < 1 and not _exhausted(scores, config.patience):
-            take_step(training, learning_rate_at(training.done, config.train, None if config.minutes is None else share))
+            rates.append(learning_rate_at(training.done, config.train, None if config.minutes is None else share))
+            take_step(training, rates[-1])
             share = _share_done(training, config)
             on_step(training, share)
             if share >= 1 or training.done % config.score_every == 0:
@@ -92,7 +100,7 @@ def fit(
             elif training.done % checkpoint.every_steps == 0:
                 training.save(checkpoint)
     by = "minutes" if config.minutes is not None else "steps"
-    return Fitted(tuple(training.losses), tuple(scores), by if _share_done(training, config) >= 1 else "patience")
+    return Fitted(tuple(training.losses), tuple(rates), tuple(scores), by if _share_done(training, config) >= 1 else "patience")
 
 
 def _share_done(training: Training, config: FitConfig) -> float:
@@ -105,8 +113,8 @@ def _exhausted(scores: Sequence[Scored], patience: int | None) -> bool:
     """Whether the last ``patience`` scorings brought nothing better than the best before them."""
     if patience is None or len(scores) <= patience:
         return False
-    means = [-1.0 if (mean := scored.mean_dice) is None else mean for scored in scores]
-    return max(means[-patience:]) <= max(means[:-patience])
+    ranks = [scored.rank for scored in scores]
+    return max(ranks[-patience:]) <= max(ranks[:-patience])
 
 
 def _scored(

@@ -14,7 +14,7 @@ from brainunet.data.cache import CaseCache
 from brainunet.data.preprocess import PreparedCase
 from brainunet.data.splits import Split, split_by
 from brainunet.data.usable import Progress, UsableCases, usable_cases
-from brainunet.errors import ConfigError
+from brainunet.errors import ConfigError, DataError
 from brainunet.files import writing_aside
 from brainunet.folders import FolderKind
 from brainunet.labels import Convention
@@ -24,7 +24,6 @@ from brainunet.settings import sha256_of
 from brainunet.study.fit import Fitted, Moment, Scored, fit
 from brainunet.study.settings import FitConfig
 from brainunet.training.checkpoint import Checkpoint
-from brainunet.training.loop import learning_rate_at
 from brainunet.training.start import starting_model
 
 STUDY: Final = FolderKind(
@@ -65,7 +64,7 @@ class Study:
 
 
 def keep_study(study: Study, what: What) -> None:
-    """Keep what was asked in the study's folder, so that a resume needs no more than the folder.
+    """Keep what was asked in the study's folder, so that a resume needs to be told the folder alone.
 
     Raises:
         BrainUNetError: the disk is full or the folder can't be written.
@@ -121,15 +120,15 @@ def run_study(
         on_step: told steps done, the last loss, and the share that is done.
 
     Raises:
-        DataError: no usable case.
+        DataError: no usable case, or one that it was begun with is gone.
         ConfigError: an unusable model, split or settings; see :func:`~brainunet.study.fit.fit`.
     """
     config, out, cache = study.config, study.out, study.prepared
     weights, before = starting_model(study.init, config.model, config.preprocess, config.seed)
     modalities, preprocess = config.model.modalities, config.preprocess
     usable = usable_cases(study.data, cache, modalities, preprocess, study.convention, on_progress)
-    split = split_by(config.split, usable.cases)
-    _write_json(_split_file(study), {"train": split.train, "validation": split.validation})
+    split = _split_kept(study, usable) or split_by(config.split, usable.cases)
+    keep_split(study, split)
     network = build(config.model)
     set_weights(network, weights)
     card = _card(study, len(split.train), before)
@@ -149,12 +148,12 @@ def run_study(
         prepared(split.train),
         prepared(split.validation),
         config,
-        checkpoint=Checkpoint(out / "training.ckpt", purpose, every_steps=50),
+        checkpoint=Checkpoint(out / "training.ckpt", purpose, every_steps=50, alone=True),
         on_step=lambda training, share: on_step(training.done, training.losses[-1], share),
         on_scored=keep,
     )
     summary = _summary(study, split, fitted, before, usable)
-    _write_figures(out, fitted, config)
+    _write_figures(out, fitted)
     _write_json(out / "summary.json", summary)
     return summary, fitted
 
@@ -163,6 +162,44 @@ def split_of(study: Study) -> Split:
     """Who was trained on and who was scored in a study that has been run."""
     kept = json.loads(_split_file(study).read_text(encoding="utf-8"))
     return Split(tuple(kept["train"]), tuple(kept["validation"]))
+
+
+def keep_split(study: Study, split: Split) -> None:
+    """Keep who is trained on and who is scored, before a study is run or as it is: a resume keeps to it.
+
+    Raises:
+        BrainUNetError: the disk is full or the folder can't be written.
+    """
+    _write_json(_split_file(study), {"train": split.train, "validation": split.validation})
+
+
+def _split_kept(study: Study, usable: UsableCases) -> Split | None:
+    """The split that a study was begun with, whatever cases came since; None if it has none yet.
+
+    Raises:
+        DataError: a case of it can't be used any more. To go on without it would be another training.
+        ConfigError: it can't be read.
+    """
+    if not _split_file(study).exists():
+        return None
+    try:
+        split = split_of(study)
+    except (OSError, ValueError, LookupError, TypeError):
+        raise ConfigError(
+            _split_file(study),
+            found="no split of cases",
+            expected="the one it was begun with",
+            remedy="begin anew by --overwrite",
+        ) from None
+    if gone := [case for case in (*split.train, *split.validation) if case not in usable.cases]:
+        reasons = [problem.reason for problem in usable.skipped if problem.case_id == gone[0]]
+        raise DataError(
+            study.out,
+            found=f"it was begun with {gone[0]}, which is not there any more" + "".join(f" ({reason})" for reason in reasons),
+            expected="the cases it was begun with",
+            remedy="put the case back, or begin anew by --overwrite",
+        )
+    return split
 
 
 def _split_file(study: Study) -> Path:
@@ -191,14 +228,11 @@ def _keep_model(path: Path, moment: Moment, card: ModelCard) -> None:
     write_model(path, weights_of(moment.network), card.model_copy(update=told))
 
 
-def _write_figures(out: Path, fitted: Fitted, config: FitConfig) -> None:
-    by_clock = config.minutes is not None
+def _write_figures(out: Path, fitted: Fitted) -> None:
     with writing_aside(out / "loss.csv") as aside, aside.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["step", "loss", "learning_rate"])
-        for step, loss in enumerate(fitted.losses):
-            share = step / len(fitted.losses) if by_clock else None
-            rows.writerow([step + 1, loss, learning_rate_at(step, config.train, share)])
+        rows.writerows(zip(range(1, len(fitted.losses) + 1), fitted.losses, fitted.rates, strict=True))
     with writing_aside(out / "scores.csv") as aside, aside.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["step", "seconds", "region", "metric", "mean", "median", "n", "missing"])
@@ -212,7 +246,7 @@ def _summary(study: Study, split: Split, fitted: Fitted, before: ModelCard, usab
     def told(scored: Scored) -> dict[str, Any]:
         return {"step": scored.step, "seconds": round(scored.seconds, 1), "dice": dice_of(scored)}
 
-    best = max(fitted.scores, key=lambda scored: scored.mean_dice or -1.0)
+    best = max(fitted.scores, key=lambda scored: scored.rank)
     return {
         "steps": len(fitted.losses),
         "seconds": round(fitted.scores[-1].seconds, 1),

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from brainunet.errors import ConfigError
 from brainunet.files import writing_aside
 
 log = logging.getLogger(__name__)
@@ -36,11 +37,15 @@ class Checkpoint:
     """A file that holds the last saved step of one training; ``purpose`` names that training in every detail that matters.
 
     A file made for another purpose (other weights, settings or seed) is not taken up.
+
+    Attributes:
+        alone: no other training has its checkpoint here, so one of another purpose is this one's, begun otherwise: an error.
     """
 
     path: Path
     purpose: str
     every_steps: int = 25
+    alone: bool = False
 
     def save(
         self,
@@ -73,12 +78,23 @@ class Checkpoint:
                 raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
     def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Kept | None:
-        """Put network and optimizer where they stood; None, and nothing changed, if there is no state of this training."""
+        """Put network and optimizer where they stood; None, and nothing changed, if there is no state of this training.
+
+        Raises:
+            ConfigError: a state of another training where there should be none (``alone``).
+        """
         try:
             with zipfile.ZipFile(self.path) as archive:
                 if damaged := archive.testzip():  # torch reads on over a wrong checksum
                     raise zipfile.BadZipFile(damaged)
             state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+            if self.alone and state["purpose"] != self._key():
+                raise ConfigError(
+                    self.path,
+                    found="a training begun from another model, or by another version of brainunet",
+                    expected="the one that goes on",
+                    remedy="put back what it was begun with, or begin anew by --overwrite",
+                )
             if state["purpose"] != self._key() or _shapes(state["network"]) != _shapes(network.state_dict()):
                 return None
             kept = Kept(int(state["step"]), list(state["losses"]), dict(state["rest"]))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ import pytest
 from brainunet.cli import main as brainunet
 from brainunet.config import TrainConfig, ValidationConfig
 from brainunet.data.splits import SplitConfig
-from brainunet.modelfile import read_model
+from brainunet.modelfile import read_model, write_model
 from brainunet.settings import load
 from brainunet.starter import STARTER
-from brainunet.study.fit import Scored, fit
+from brainunet.study.fit import Fitted, Scored, fit
 from brainunet.study.run import Study, What, keep_study, saved_study
 from brainunet.study.settings import FitConfig, stage_names, stage_settings
 from brainunet.training.checkpoint import Checkpoint
+from brainunet.training.loop import Training
+from brainunet.weights import Weights
 from tests.support.cases import write_case
 from tests.support.nets import network
 from tests.support.prepared import prepared_case
@@ -117,6 +120,44 @@ def test_killed_at_any_step_it_goes_on_to_the_same_model(at: int, data: Path, tm
     assert losses[0] == losses[1]
 
 
+def test_a_resume_keeps_to_its_cases_and_is_refused_without_them(data: Path, tmp_path: Path) -> None:
+    cases, out = tmp_path / "cases", tmp_path / "out"
+    shutil.copytree(data, cases)
+    assert trained(cases, out, "--validation", IDS[0]).code == 0
+    before = (out / "split.json").read_text(), read_model(out / "last.safetensors")[1].weights_sha256
+
+    write_case(cases, "BraTS-SSA-00125-000")
+    assert run(brainunet, "train", "--out", out, "--resume").code == 0  # a case that came since
+    assert before == ((out / "split.json").read_text(), read_model(out / "last.safetensors")[1].weights_sha256)
+
+    seg = cases / IDS[1] / f"{IDS[1]}-seg.nii.gz"
+    seg.write_bytes(b"")
+    kept = (out / "training.ckpt").read_bytes()
+    ended = run(brainunet, "train", "--out", out, "--resume")
+    assert ended.code == 3
+    assert f"it was begun with {IDS[1]}, which is not there any more ({seg.name}: 0 bytes" in ended.err
+    assert (out / "training.ckpt").read_bytes() == kept
+
+    (out / "split.json").write_text("[]")
+    assert "no split of cases" in run(brainunet, "train", "--out", out, "--resume").err
+
+
+def test_a_resume_from_another_model_is_refused_and_the_state_stays(data: Path, tmp_path: Path) -> None:
+    start, out = tmp_path / "start.safetensors", tmp_path / "out"
+    shutil.copy(STARTER, start)
+    arguments = ("--data", data, "--out", out, "--init", start, "--validation", "none", *TINY[2:])
+    assert run(brainunet, "train", *arguments).code == 0
+    kept = (out / "training.ckpt").read_bytes()
+
+    weights, card = read_model(STARTER)
+    write_model(start, Weights.of({name: array + 1 for name, array in weights.as_dict().items()}), card)
+    ended = run(brainunet, "train", "--out", out, "--resume")
+
+    assert ended.code == 4
+    assert "training.ckpt: a training begun from another model" in ended.err
+    assert (out / "training.ckpt").read_bytes() == kept
+
+
 def fitted(tmp_path: Path, **settings: Any) -> tuple[int, str, list[Scored]]:
     train = TrainConfig(steps=40, patch=(16, 16, 16), batch_size=1, precision="fp32", learning_rate=1e-12)
     config = FitConfig(train=train, validation=ValidationConfig(window=None), score_every=2, **settings)
@@ -138,6 +179,31 @@ def test_by_the_clock_it_ends_by_minutes_with_a_scoring_of_the_last_step(tmp_pat
     assert why == "minutes"
     assert scores[-1].step == steps
     assert scores[-1].seconds >= 0.12
+
+
+def test_the_rates_told_are_those_of_the_steps_across_a_resume(tmp_path: Path) -> None:
+    train = TrainConfig(steps=4, patch=(16, 16, 16), batch_size=1, precision="fp32", schedule="poly", learning_rate=1.0e-9)
+    checkpoint = Checkpoint(tmp_path / "c.ckpt", "this")
+    told: list[float] = []
+
+    def stopped(training: Training, share: float) -> None:
+        told.append(training.optimizer.param_groups[0]["lr"])
+        if len(told) == 3:
+            raise KeyboardInterrupt
+
+    def go_on(on_step: Callable[[Training, float], None]) -> Fitted:
+        config = FitConfig(train=train, minutes=0.01, score_every=2)
+        return fit(network(), [prepared_case()], [], config, checkpoint=checkpoint, on_step=on_step)
+
+    with pytest.raises(KeyboardInterrupt):
+        go_on(stopped)
+    del told[2:]  # after the last state that was kept
+    made = go_on(lambda training, share: told.append(training.optimizer.param_groups[0]["lr"]))
+
+    assert made.rates == tuple(told)
+    assert len(made.rates) == len(made.losses)
+    assert sorted(made.rates, reverse=True) == list(made.rates)
+    assert made.scores[-1].seconds >= 0.6  # those before the kill count
 
 
 def test_a_finished_training_taken_up_again_is_finished(tmp_path: Path) -> None:
@@ -258,6 +324,22 @@ def test_crossval_taken_up_again_does_nothing_twice(data: Path, tmp_path: Path) 
     assert ended.code == 0, ended.err
     assert (out / "folds" / "fold-1" / "last.safetensors").stat().st_mtime_ns == before
     assert "all cases" in ended.out
+
+
+def test_crossval_deals_once_and_a_case_lost_half_way_moves_no_other(data: Path, tmp_path: Path) -> None:
+    cases, out = tmp_path / "cases", tmp_path / "out"
+    shutil.copytree(data, cases)
+    assert run(brainunet, "crossval", "--folds", "2", "--data", cases, "--out", out, *TINY).code == 0
+    dealt = [json.loads((out / "folds" / name / "split.json").read_text()) for name in ("fold-1", "fold-2")]
+    shutil.rmtree(out / "folds" / "fold-2")  # as if it had not begun
+    shutil.rmtree(cases / IDS[0])
+
+    ended = run(brainunet, "crossval", "--out", out, "--resume")
+
+    assert (ended.code, f"begun with {IDS[0]}" in ended.err) == (3, True), ended.err
+    shutil.copytree(data / IDS[0], cases / IDS[0])
+    assert run(brainunet, "crossval", "--out", out, "--resume").code == 0
+    assert [json.loads((out / "folds" / name / "split.json").read_text()) for name in ("fold-1", "fold-2")] == dealt
 
 
 @pytest.mark.parametrize(
