@@ -72,9 +72,12 @@ class ModelCard(Record):
     weights_sha256: str = ""
 
 
-def trained_on(before: TrainedOn, on_phantoms: bool) -> TrainedOn:
-    """What a model has seen after training on phantoms or real cases, given what it had seen before."""
-    now: TrainedOn = "phantoms" if on_phantoms else "real cases"
+def trained_on(before: TrainedOn, now: TrainedOn) -> TrainedOn:
+    """What a model has seen after training on something, given what it had seen before.
+
+    >>> trained_on("nothing", "phantoms"), trained_on("phantoms", "real cases"), trained_on("unknown", "real cases")
+    ('phantoms', 'phantoms and real cases', 'unknown')
+    """
     if before in ("nothing", now):
         return now
     return "unknown" if before == "unknown" else "phantoms and real cases"

@@ -29,7 +29,9 @@ def crossval(
     stage: Annotated[str | None, typer.Option(help="committed settings: cpu, pretrain or finetune")] = None,
     preset: Annotated[str | None, typer.Option(help="network, unless the model of --init names it")] = None,
     minutes: Annotated[float | None, typer.Option(help="train each for so long, instead of for train.steps")] = None,
-    phantoms: Annotated[bool, typer.Option("--phantoms", help="the cases are made up, and the models must say so")] = False,
+    phantoms: Annotated[
+        bool, typer.Option("--phantoms", help="the cases are made up, though not by this program, whose own say so")
+    ] = False,
     convention: Annotated[str | None, typer.Option(help="label numbers, where names don't tell: brats2021, brats2023")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings, over those of --stage")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="one setting, such as train.steps=4000")] = None,

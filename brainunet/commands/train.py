@@ -31,7 +31,9 @@ def train(
     folds: Annotated[int | None, typer.Option(help="keep one of so many folds aside (see --fold)")] = None,
     fold: Annotated[int | None, typer.Option(help="which of --folds to keep aside, from 1 (default: 1)")] = None,
     leave_out: Annotated[str | None, typer.Option(help="keep a whole BraTS-Africa centre aside: CRV, NKDC, ...")] = None,
-    phantoms: Annotated[bool, typer.Option("--phantoms", help="the cases are made up, and the model must say so")] = False,
+    phantoms: Annotated[
+        bool, typer.Option("--phantoms", help="the cases are made up, though not by this program, whose own say so")
+    ] = False,
     convention: Annotated[str | None, typer.Option(help="label numbers, where names don't tell: brats2021, brats2023")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings, over those of --stage")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="one setting, such as train.steps=4000")] = None,

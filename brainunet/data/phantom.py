@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from brainunet.data.centres import CENTRES
+from brainunet.data.made_up import MARK
 from brainunet.data.phantom_anatomy import make_anatomy
 from brainunet.data.phantom_scanner import SCANNERS, image_at, image_clean
 from brainunet.data.volumes import write_volume
@@ -68,6 +69,8 @@ def write_phantoms(
 ) -> list[str]:
     """Write ``out/<case id>/<case id>-{t1n,t1c,t2w,t2f,seg}.nii.gz`` and give the case ids.
 
+    Each file says in its header that it is made up (see :mod:`~brainunet.data.made_up`).
+
     Cases go round the centres in turn, with numbers that ``centre_of`` knows. A case depends on seed, style, shape and
     its own number only, never on how many are written. Phantoms of style "gli" have the same names: there they only
     serve to deal the cases out to sites.
@@ -98,8 +101,8 @@ def write_phantoms(
         case_id = f"BraTS-SSA-{number:05d}-000"
         phantom = make_phantom(np.random.default_rng([seed, STYLES.index(style), number]), shape, style, centre)
         for modality, image in phantom.images.items():
-            write_volume(out / case_id / f"{case_id}-{modality}.nii.gz", image, affine)
-        write_volume(out / case_id / f"{case_id}-seg.nii.gz", phantom.label, affine)
+            write_volume(out / case_id / f"{case_id}-{modality}.nii.gz", image, affine, description=MARK)
+        write_volume(out / case_id / f"{case_id}-seg.nii.gz", phantom.label, affine, description=MARK)
         case_ids.append(case_id)
         if on_case is not None:
             on_case(case_id)

@@ -85,6 +85,16 @@ def stored_as(path: Path) -> StoredAs:
     return StoredAs(header.get_data_dtype().name, _ceiling(header), "".join(nib.orientations.aff2axcodes(affine)), apart)
 
 
+def description_of(path: Path) -> str:
+    """The free text in the header, at most 80 letters; what is not ASCII in it is replaced.
+
+    Raises:
+        UnreadableVolume: as for :func:`read_volume`, of the header.
+    """
+    header, _ = _read(path, with_voxels=False)
+    return bytes(header["descrip"].item()).decode("ascii", errors="replace").rstrip("\0 ")
+
+
 def _ceiling(header: Any) -> float | None:
     dtype = header.get_data_dtype()
     if dtype.kind not in "iu":
@@ -114,10 +124,13 @@ def to_layout_of(path: Path, canonical: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return turned
 
 
-def write_volume(path: Path, array: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> None:
+def write_volume(path: Path, array: npt.NDArray[Any], affine: npt.NDArray[np.float64], *, description: str = "") -> None:
     """Write array (X, Y, Z) as .nii.gz with the affine as sform and qform, both codes 1 (scanner).
 
     The file appears under its name only when it is whole.
+
+    Args:
+        description: for the header, up to 80 letters of ASCII.
 
     Raises:
         BrainUNetError: the disk is full or the folder can't be written.
@@ -126,6 +139,7 @@ def write_volume(path: Path, array: npt.NDArray[Any], affine: npt.NDArray[np.flo
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
     image.header.set_xyzt_units("mm")
+    image.header["descrip"] = description
     # mtime=0: equal volumes give equal bytes; level 1: a tenth of the time for a few per cent of the size
     compressed = gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)
     with writing_aside(path) as aside:

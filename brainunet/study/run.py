@@ -46,7 +46,7 @@ class Study:
     Attributes:
         init: model file to start from; None starts from random weights of the seed.
         convention: label numbers, where the names of the cases don't tell.
-        on_phantoms: the cases are made up, which the card must say.
+        on_phantoms: the cases are made up, though their files don't say so; the card must.
         cache: folder of prepared cases; None keeps them in ``out``.
     """
 
@@ -131,7 +131,7 @@ def run_study(
     keep_split(study, split)
     network = build(config.model)
     set_weights(network, weights)
-    card = _card(study, len(split.train), before)
+    card = _card(study, split, usable, before)
 
     def prepared(case_ids: Sequence[str]) -> list[PreparedCase]:
         return [cache.get(usable.cases[case], modalities, preprocess) for case in case_ids]
@@ -152,7 +152,7 @@ def run_study(
         on_step=lambda training, share: on_step(training.done, training.losses[-1], share),
         on_scored=keep,
     )
-    summary = _summary(study, split, fitted, before, usable)
+    summary = _summary(study, split, fitted, card, before, usable)
     _write_figures(out, fitted)
     _write_json(out / "summary.json", summary)
     return summary, fitted
@@ -206,15 +206,15 @@ def _split_file(study: Study) -> Path:
     return study.out / "split.json"
 
 
-def _card(study: Study, cases: int, before: ModelCard) -> ModelCard:
-    config = study.config
-    data = "phantoms" if study.on_phantoms else "real cases"
+def _card(study: Study, split: Split, usable: UsableCases, before: ModelCard) -> ModelCard:
+    config, cases = study.config, len(split.train)
+    data = "phantoms" if study.on_phantoms else usable.kind_of(split.train)
     return ModelCard(
         title=f"{config.model.preset}, trained on {cases} {data}",
         model=config.model,
         preprocess=config.preprocess,
         provenance=f"trained on {cases} {data}, from: {before.provenance}",
-        trained_on=trained_on(before.trained_on, study.on_phantoms),
+        trained_on=trained_on(before.trained_on, data),
         parent_sha256=before.weights_sha256,
         config_sha256=sha256_of(config),
     )
@@ -242,7 +242,9 @@ def _write_figures(out: Path, fitted: Fitted) -> None:
                 rows.writerow([scored.step, round(scored.seconds, 1), *figures])
 
 
-def _summary(study: Study, split: Split, fitted: Fitted, before: ModelCard, usable: UsableCases) -> dict[str, Any]:
+def _summary(
+    study: Study, split: Split, fitted: Fitted, card: ModelCard, before: ModelCard, usable: UsableCases
+) -> dict[str, Any]:
     def told(scored: Scored) -> dict[str, Any]:
         return {"step": scored.step, "seconds": round(scored.seconds, 1), "dice": dice_of(scored)}
 
@@ -254,6 +256,7 @@ def _summary(study: Study, split: Split, fitted: Fitted, before: ModelCard, usab
         "train_cases": len(split.train),
         "validation_cases": len(split.validation),
         "start": before.title,
+        "trained_on": card.trained_on,
         "last": told(fitted.scores[-1]),
         "best": told(best) if best.mean_dice is not None else None,
         "loss": sum(fitted.losses[-50:]) / len(fitted.losses[-50:]),

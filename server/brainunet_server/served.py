@@ -158,7 +158,7 @@ class Served:
     def _card(self) -> ModelCard:
         """What the models made here say of themselves."""
         card = self.start
-        seen = trained_on(card.trained_on, on_phantoms=False)
+        seen = trained_on(card.trained_on, "real cases")
         made = {
             "trained_on": seen,
             "provenance": f"federated by {self.config.name}, from: {card.provenance}",

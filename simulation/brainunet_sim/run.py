@@ -13,7 +13,7 @@ from brainunet.data.cases import find_cases
 from brainunet.data.usable import Progress, usable_cases
 from brainunet.errors import BrainUNetError, ConfigError, FederationError
 from brainunet.losses import loss_from
-from brainunet.modelfile import ModelCard, read_model, trained_on
+from brainunet.modelfile import ModelCard, TrainedOn, read_model, trained_on
 from brainunet.records import AnyTask, Reply
 from brainunet.training.start import starting_model
 from brainunet.weights import Weights
@@ -60,11 +60,11 @@ def simulate(request: Request, watch: Watch) -> dict[str, Any]:
     usable = usable_cases(data, cache, config.model.modalities, config.preprocess, request.convention, watch.on_progress)
     sites = deal_sites(usable, config, cache, out / "sites.json", out / "work", request.partition_file)
     watch.on_sites(sites)
-    on_phantoms = request.data is None
-    federate(request, request.run_id, sites, start, on_phantoms, watch)
+    seen = usable.kind_of(usable.cases)
+    federate(request, request.run_id, sites, start, seen, watch)
     if config.baseline == "local":
         for site in sites:
-            federate(request, f"{request.run_id}-{site.name}", [site], start, on_phantoms, watch)
+            federate(request, f"{request.run_id}-{site.name}", [site], start, seen, watch)
     summary = summarise(request.store, request.run_id, skipped=usable.skipped, seconds=time.monotonic() - started)
     write_summary(out / "summary.json", summary)
     plot_dice(out / "dice.png", summary)
@@ -81,7 +81,7 @@ def _first_model(request: Request) -> tuple[Weights, ModelCard]:
 
 
 def federate(
-    request: Request, run_id: str, sites: Sequence[Site], start: tuple[Weights, ModelCard], on_phantoms: bool, watch: Watch
+    request: Request, run_id: str, sites: Sequence[Site], start: tuple[Weights, ModelCard], seen: TrainedOn, watch: Watch
 ) -> None:
     """One run over ``sites``. A site alone is the same thing over one site: its mean is its own model."""
     config = request.config
@@ -98,7 +98,7 @@ def federate(
     how = "trained on one virtual site" if alone else f"federated over {len(sites)} virtual sites"
     card = before.model_copy(
         update={
-            "trained_on": trained_on(before.trained_on, on_phantoms),
+            "trained_on": trained_on(before.trained_on, seen),
             "provenance": f"{how}, from: {before.provenance}",
             "config_sha256": run.config_sha256,
         }

@@ -12,11 +12,13 @@ import pytest
 from scipy import ndimage
 
 from brainunet.data.centres import CENTRES, centre_of
+from brainunet.data.made_up import MARK, is_made_up
 from brainunet.data.phantom import STYLES, Phantom, make_phantom, write_phantoms
 from brainunet.data.phantom_scanner import SCANNERS
-from brainunet.data.volumes import read_volume
+from brainunet.data.volumes import description_of, read_volume, write_volume
 from brainunet.errors import UsageError
 from brainunet.labels import LABELS, REGIONS, Label, Modality, Region
+from tests.support.cases import only_case
 
 SMALL = (48, 48, 48)
 
@@ -230,3 +232,18 @@ def test_make_phantom_refuses_what_write_phantoms_refuses() -> None:
     for shape, style, centre in ((SMALL, "glioma", "CRV"), (SMALL, "ssa", "CVR"), ((16, 48, 48), "gli", "CRV")):
         with pytest.raises(UsageError):
             make_phantom(rng, shape, style, centre)
+
+
+def test_every_file_says_that_it_is_made_up_and_one_of_them_is_enough(tmp_path: Path) -> None:
+    (case_id,) = write_phantoms(tmp_path, cases=1, style="gli", seed=0, shape=(32, 32, 32))
+    case = only_case(tmp_path)
+    assert {description_of(path) for path in (tmp_path / case_id).iterdir()} == {MARK}
+
+    for path in (tmp_path / case_id).iterdir():
+        volume = read_volume(path)
+        if path != case.label:
+            write_volume(path, volume.array, volume.affine)  # as another program would
+    assert is_made_up(case)
+    assert case.label is not None
+    write_volume(case.label, read_volume(case.label).array, read_volume(case.label).affine, description=f"not a {MARK}"[:80])
+    assert not is_made_up(case)

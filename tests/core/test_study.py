@@ -16,6 +16,7 @@ import pytest
 
 from brainunet.cli import main as brainunet
 from brainunet.config import TrainConfig, ValidationConfig
+from brainunet.data.phantom import write_phantoms
 from brainunet.data.splits import SplitConfig
 from brainunet.modelfile import read_model, write_model
 from brainunet.settings import load
@@ -223,6 +224,31 @@ def test_from_a_model_its_card_gives_the_network_and_the_line(data: Path, tmp_pa
     assert card.trained_on == "phantoms and real cases"
     assert card.scores == {}
     assert summary_of(out)["best"] is None
+
+
+@pytest.mark.parametrize(
+    ("made_up", "of_others", "flag", "seen"),
+    [
+        (2, [], (), "phantoms"),
+        (1, IDS[:1], (), "phantoms and real cases"),
+        (0, IDS[:2], (), "real cases"),
+        (0, IDS[:2], ("--phantoms",), "phantoms"),
+    ],
+)
+def test_a_model_of_made_up_cases_says_so_without_being_told(
+    made_up: int, of_others: Sequence[str], flag: tuple[str, ...], seen: str, data: Path, tmp_path: Path
+) -> None:
+    if made_up:
+        write_phantoms(tmp_path / "cases", cases=made_up, style="gli", seed=0, shape=(32, 32, 32), centres=("LILY", "MEDHUB"))
+    for case in of_others:
+        shutil.copytree(data / case, tmp_path / "cases" / case)
+
+    ended = trained(tmp_path / "cases", tmp_path / "out", "--validation", "none", *flag)
+
+    assert ended.code == 0, ended.err
+    card = read_model(tmp_path / "out" / "last.safetensors")[1]
+    assert card.trained_on == summary_of(tmp_path / "out")["trained_on"] == seen
+    assert card.title.startswith(f"brainunet-nano, trained on 2 {seen}, step")
 
 
 REFUSED: Sequence[tuple[tuple[str, ...], int, str]] = (

@@ -97,7 +97,7 @@ def test_the_folder_has_the_figure_the_store_and_every_model_with_its_card(finis
     assert models["round-000"].provenance == "random weights of seed 5"
     for number in (1, 2):
         card = models[f"round-00{number}"]
-        assert (card.run, card.round, card.trained_on) == (summary["run"], number, "real cases")
+        assert (card.run, card.round, card.trained_on) == (summary["run"], number, "phantoms")  # made up, as their files say
         assert card.parent_sha256 == models["round-000"].weights_sha256
         assert card.config_sha256 == summary["config_sha256"]
     with StoreReader(finished / "store.sqlite") as store:

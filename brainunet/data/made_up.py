@@ -1,0 +1,20 @@
+"""The mark that made-up cases carry in their files, so that no model trained on them passes for one that knows patients."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from brainunet.data.volumes import description_of
+from brainunet.records import Case
+
+MARK: Final = "brainunet phantom: made up, of no patient"  # in the header's 80 letters for a description
+
+
+def is_made_up(case: Case) -> bool:
+    """Whether a file of the case carries the mark. Other programs may drop it: no mark is no proof of a patient.
+
+    Raises:
+        UnreadableVolume: a header that can't be read.
+    """
+    paths = [*case.images.values(), *([case.label] if case.label else [])]
+    return any(description_of(path) == MARK for path in paths)
