@@ -139,10 +139,31 @@ def _take_folder(out: Path) -> None:
     """Before the work and not after hours of it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
+        ours = _is_ours(out / "summary.json")
     except OSError as error:
         raise UsageError(
             "--out", found=f"{out}: {error.strerror or 'not a folder'}", expected="a folder that you may write to"
         ) from None
+    if not ours:
+        raise UsageError(
+            "--out",
+            found=f"{out}: the summary.json of something else, which would be overwritten",
+            expected="a new folder, or one of an earlier evaluation",
+            remedy="choose another folder, such as one below it",
+        )
+
+
+def _is_ours(summary: Path) -> bool:
+    """Whether it may be overwritten: it is not there yet, or an evaluation's. A training has one of that name too."""
+    from brainunet.evaluation.results import FORMAT
+
+    try:
+        told = json.loads(summary.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return True
+    except ValueError:
+        return False
+    return isinstance(told, dict) and told.get("format") == FORMAT
 
 
 def _draw(path: Path, scores: Sequence[CaseScore], names: Sequence[str], source: Path) -> None:

@@ -176,6 +176,20 @@ def test_an_out_that_is_a_file_is_refused_and_left_alone(tmp_path: Path) -> None
     assert (tmp_path / "out").read_text() == "mine"
 
 
+@pytest.mark.parametrize("content", ['{"steps": 6}', "[]", "", '{"format": "brainunet-training"}'])
+def test_the_summary_of_another_command_is_not_overwritten(content: str, tmp_path: Path) -> None:
+    pred, truth = two_cases(tmp_path)
+    summary = tmp_path / "out" / "summary.json"
+    summary.parent.mkdir()
+    summary.write_text(content)
+
+    ended = evaluate("--pred", pred, "--truth", truth, "--out", tmp_path / "out")
+
+    assert (ended.code, "summary.json of something else" in ended.err) == (2, True), ended.err
+    assert [path.name for path in summary.parent.iterdir()] == ["summary.json"]
+    assert summary.read_text() == content
+
+
 def test_figures_without_a_value_are_marked_and_no_infinity_is_written(tmp_path: Path) -> None:
     small = np.where(tumour() == 3, 2, tumour())  # no enhancing tumour
     write_nifti(tmp_path / "pred" / f"{AFRICA}.nii.gz", np.zeros_like(small))
