@@ -20,8 +20,8 @@ from brainunet.data.centres import CENTRES
 from brainunet.data.made_up import MARK
 from brainunet.data.phantom_anatomy import make_anatomy
 from brainunet.data.phantom_scanner import SCANNERS, image_at, image_clean
-from brainunet.data.volumes import write_volume
-from brainunet.errors import UsageError
+from brainunet.data.volumes import description_of, write_volume
+from brainunet.errors import DataError, UsageError
 from brainunet.labels import Modality
 from brainunet.settings import nearest
 
@@ -80,7 +80,7 @@ def write_phantoms(
 
     Raises:
         UsageError: unknown style or centre, fewer than 1 case or more than the centres have numbers, a negative seed,
-            or a side below 32 or above 256.
+            a side below 32 or above 256, or a file in the way that is not made up: real cases have the same names.
         BrainUNetError: the disk is full or the folder can't be written.
     """
     _require_known("style", style, STYLES)
@@ -96,17 +96,42 @@ def write_phantoms(
             "cases", found=str(cases), expected=f"1 to {room}, the case numbers of {', '.join(centres) or 'no centre'}"
         )
     affine = _affine(shape)
+    for _, number in numbers:
+        _require_no_patient(out, _case_id(number))
     case_ids = []
     for centre, number in numbers:
-        case_id = f"BraTS-SSA-{number:05d}-000"
+        case_id = _case_id(number)
         phantom = make_phantom(np.random.default_rng([seed, STYLES.index(style), number]), shape, style, centre)
         for modality, image in phantom.images.items():
-            write_volume(out / case_id / f"{case_id}-{modality}.nii.gz", image, affine, description=MARK)
-        write_volume(out / case_id / f"{case_id}-seg.nii.gz", phantom.label, affine, description=MARK)
+            write_volume(_path(out, case_id, modality), image, affine, description=MARK)
+        write_volume(_path(out, case_id, "seg"), phantom.label, affine, description=MARK)
         case_ids.append(case_id)
         if on_case is not None:
             on_case(case_id)
     return case_ids
+
+
+def _case_id(number: int) -> str:
+    return f"BraTS-SSA-{number:05d}-000"
+
+
+def _path(out: Path, case_id: str, kind: str) -> Path:
+    return out / case_id / f"{case_id}-{kind}.nii.gz"
+
+
+def _require_no_patient(out: Path, case_id: str) -> None:
+    for path in (_path(out, case_id, kind) for kind in (*Modality, "seg")):
+        try:
+            in_the_way = path.exists() and description_of(path) != MARK
+        except (DataError, OSError):
+            in_the_way = True
+        if in_the_way:
+            raise UsageError(
+                out,
+                found=f"{path.name}, which is not made up and would be overwritten",
+                expected="a new folder, or one of earlier made-up cases",
+                remedy="choose another folder",
+            )
 
 
 def _numbers(centres: Sequence[str]) -> Iterator[tuple[str, int]]:

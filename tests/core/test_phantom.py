@@ -247,3 +247,23 @@ def test_every_file_says_that_it_is_made_up_and_one_of_them_is_enough(tmp_path: 
     assert case.label is not None
     write_volume(case.label, read_volume(case.label).array, read_volume(case.label).affine, description=f"not a {MARK}"[:80])
     assert not is_made_up(case)
+
+
+def test_a_patients_files_are_never_overwritten_and_made_up_ones_are(tmp_path: Path) -> None:
+    def write() -> None:
+        write_phantoms(tmp_path, cases=1, style="gli", seed=0, shape=(32, 32, 32))
+
+    write()
+    write()
+    seg = tmp_path / "BraTS-SSA-00002-000" / "BraTS-SSA-00002-000-seg.nii.gz"
+    for content in (b"", _unmarked(seg)):
+        seg.write_bytes(content)
+        with pytest.raises(UsageError, match=f"{seg.name}, which is not made up"):
+            write()
+        assert seg.read_bytes() == content
+
+
+def _unmarked(path: Path) -> bytes:
+    volume = read_volume(path)
+    write_volume(path, volume.array, volume.affine)
+    return path.read_bytes()
