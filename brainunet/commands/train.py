@@ -97,8 +97,14 @@ def new_study(
     if data is None:
         raise UsageError("--data", found="nothing", expected="a folder of cases")
     start = None if init == "random" else STARTER if init == "starter" else Path(init)
-    base = {**(stage_settings(stage) if stage else {}), **settings_of_model(start)}
     given = {name: value for name, value in options.items() if value is not None}
+    base = {**(stage_settings(stage) if stage else {}), **settings_of_model(start)}
+    if any(setting.partition("=")[0].strip() == "train.steps" for setting in settings):
+        if "minutes" in given:
+            raise UsageError(
+                "--minutes", found="it came with --set train.steps", expected="one of them, to end the training by"
+            )
+        base.pop("minutes", None)  # of the stage: asked for later, steps win
     resolved = load(FitConfig, config, settings, base=base, options=given)
     starting_model(start, resolved.model, resolved.preprocess, resolved.seed)  # refused now and not after reading cases
     return Study(out, data, resolved, start, parse_convention(convention), phantoms)

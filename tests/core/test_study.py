@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from brainunet.cli import main as brainunet
+from brainunet.commands.train import new_study
 from brainunet.config import TrainConfig, ValidationConfig
 from brainunet.data.phantom import write_phantoms
-from brainunet.data.splits import SplitConfig
 from brainunet.modelfile import read_model, write_model
 from brainunet.settings import load
 from brainunet.starter import STARTER
@@ -260,6 +260,7 @@ REFUSED: Sequence[tuple[tuple[str, ...], int, str]] = (
     (("--validation", ",".join(IDS)), 4, "no case left to train on"),
     (("--validation", IDS[0], "--folds", "2"), 2, "several ways to keep cases aside"),
     (("--fold", "2"), 2, "--fold: no --folds"),
+    (("--minutes", "1"), 2, "--minutes: it came with --set train.steps"),
     (("--validation", ","), 2, "--validation: no name"),
     (("--validation", "", "--folds", "2"), 2, "several ways to keep cases aside"),
     (("--stage", "pretrian"), 2, "did you mean pretrain"),
@@ -309,6 +310,14 @@ def test_a_resume_with_other_options_is_refused_and_names_them(
 
     assert ended.code == 2, ended.err
     assert f"--resume: it came with {named}, but expected only --out" in ended.err
+
+
+def test_steps_asked_for_end_a_training_whose_stage_goes_by_the_clock(tmp_path: Path) -> None:
+    def study(*settings: str) -> Study:
+        return new_study(tmp_path, tmp_path, "random", "cpu", {}, False, None, None, [*settings])
+
+    assert study().config.minutes == 20
+    assert (study("train.steps=7").config.minutes, study("train.steps=7").config.train.steps) == (None, 7)
 
 
 @pytest.mark.parametrize("name", stage_names())
@@ -386,7 +395,3 @@ def test_crossval_of_what_can_not_be_parted_is_refused(arguments: tuple[str, ...
     assert ended.code in (2, 4)
     assert said in ended.err
     assert not (tmp_path / "out").exists()
-
-
-def test_the_split_is_a_setting_like_any_other() -> None:
-    assert FitConfig(split=SplitConfig(by="fold", folds=3, fold=2)).split.fold == 2
