@@ -180,7 +180,8 @@ def split_by(config: SplitConfig, case_ids: Iterable[str]) -> Split:
     if both := sorted({patient_of(case) for case in train} & {patient_of(case) for case in aside}):
         raise ConfigError("--validation", found=f"patient {both[0]} on both sides", expected="all of a patient's cases on one")
     if not train:
-        raise ConfigError("the split", found="no case left to train on", expected="at least one", remedy="keep fewer aside")
+        remedy = "keep fewer aside; --validation none keeps none"
+        raise ConfigError("the split", found="no case left to train on", expected="at least one", remedy=remedy)
     return Split(tuple(train), tuple(sorted(aside)))
 
 

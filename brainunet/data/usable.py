@@ -70,8 +70,13 @@ def usable_cases(
             tumour_ml[case.case_id] = np.count_nonzero(prepared.label) * float(np.prod(prepared.spacing_mm)) / 1000
         on_progress("reading cases", number, len(found.cases))
     if not usable:
-        reasons = "".join(f"\n  {problem.reason}" for problem in problems)
-        raise DataError(
-            folder, found=f"no usable case of {len(problems)}:{reasons.rstrip('.')}", remedy="mend the files named above"
-        )
+        raise no_usable_case(folder, problems)
     return UsableCases(usable, tumour_ml, frozenset(made_up), tuple(problems))
+
+
+def no_usable_case(folder: Path, problems: Sequence[Problem]) -> DataError:
+    """The refusal of a folder, with the reason of each of its cases."""
+    reasons = "".join(f"\n  {problem.reason}" for problem in problems)
+    return DataError(
+        folder, found=f"no usable case of {len(problems)}:{reasons.rstrip('.')}", remedy="mend the files named above"
+    )

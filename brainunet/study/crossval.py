@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from brainunet.data.cases import find_cases
 from brainunet.data.splits import SplitConfig, by_centre, split_by
-from brainunet.data.usable import Progress, usable_cases
+from brainunet.data.usable import Progress, no_usable_case, usable_cases
 from brainunet.errors import ConfigError
 from brainunet.files import writing_aside
 from brainunet.folders import FolderKind
@@ -33,10 +33,12 @@ def require_folds(study: Study, by: By) -> None:
     """Meet now, by the names of the cases alone, what would be met after reading them all.
 
     Raises:
-        DataError: no case.
+        DataError: no case, or none that can be used.
         ConfigError: a fold without a case, or one that would leave none to train on.
     """
     found = find_cases(study.data, modalities=study.config.model.modalities, convention=study.convention)
+    if not found.cases:
+        raise no_usable_case(study.data, found.problems)
     _splits(study, by, [case.case_id for case in found.cases])
 
 

@@ -105,7 +105,7 @@ class Checkpoint:
             return kept
         except FileNotFoundError:
             return None
-        except (*_UNREADABLE, RuntimeError, LookupError, TypeError, ValueError):
+        except (*_UNREADABLE, RuntimeError, LookupError, TypeError, ValueError, AttributeError):
             log.warning("%s is damaged: this training starts from its first step", self.path.name)
             return None
 

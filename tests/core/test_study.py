@@ -361,6 +361,15 @@ def test_crossval_taken_up_again_does_nothing_twice(data: Path, tmp_path: Path) 
     assert "all cases" in ended.out
 
 
+@pytest.mark.parametrize("command", ["train", "crossval"])
+def test_cases_without_a_segmentation_are_named_where_none_is_left(command: str, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data / IDS[0], tmp_path / "cases" / IDS[0], ignore=shutil.ignore_patterns("*-seg*"))
+
+    ended = run(brainunet, command, "--data", tmp_path / "cases", "--out", tmp_path / "out", *TINY)
+
+    assert (ended.code, f"{IDS[0]}: no file for seg" in ended.err) == (3, True), ended.err
+
+
 def test_crossval_deals_once_and_a_case_lost_half_way_moves_no_other(data: Path, tmp_path: Path) -> None:
     cases, out = tmp_path / "cases", tmp_path / "out"
     shutil.copytree(data, cases)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,9 @@ def test_a_training_killed_in_the_middle_goes_on_to_the_same_weights(tmp_path: P
     assert taken_up.digest == trained(config(steps=8)).digest
 
 
+THIS = sha256(b"this").hexdigest()
+
+
 def saved(path: Path, *, seed: int = 0, purpose: str = "this") -> Checkpoint:
     """A checkpoint after step 2 of a network whose weights moved."""
     checkpoint = Checkpoint(path, purpose, every_steps=2)
@@ -181,7 +185,9 @@ def test_a_damaged_checkpoint_is_not_taken_up(at: float, damage: str, tmp_path: 
     assert refused(checkpoint, network())
 
 
-@pytest.mark.parametrize("content", [[1, 2], {}, {"purpose": "this"}, 7])
+@pytest.mark.parametrize(
+    "content", [[1, 2], {}, {"purpose": "this"}, {"purpose": sha256(b"this").hexdigest(), "network": [1]}, 7]
+)
 def test_a_file_of_something_else_is_not_taken_up(content: Any, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "training.ckpt")
 
