@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +26,9 @@ def crossval(
     data: Annotated[Path | None, typer.Option(help="folder of cases with segmentations")] = None,
     by: Annotated[str, typer.Option(help="fold, or centre: leave one hospital of BraTS-Africa out at a time")] = "fold",
     folds: Annotated[int | None, typer.Option(help="how many, with --by fold (default: 5)", min=2)] = None,
-    init: Annotated[str, typer.Option(help="model file to start from, 'starter' or 'random'")] = "random",
+    init: Annotated[
+        str, typer.Option(help="model file to start from, which has not seen these cases either; 'starter' or 'random'")
+    ] = "random",
     stage: Annotated[str | None, typer.Option(help="committed settings: cpu, pretrain or finetune")] = None,
     preset: Annotated[str | None, typer.Option(help="network, unless the model of --init names it")] = None,
     minutes: Annotated[float | None, typer.Option(help="train each for so long, instead of for train.steps")] = None,
@@ -43,6 +46,7 @@ def crossval(
     """Score every case by a model that has not seen it: train once for each fold or centre that is left out.
 
     Each training is left in OUT/folds/NAME, as `brainunet train` leaves it; finished ones are not done again by --resume.
+    All go to their last step: to end one by its score (patience) would choose the model by the cases that it is tried on.
     """
     from brainunet.folders import take_folder
     from brainunet.study.crossval import CROSSVAL, begin_folds, crossval_summary, require_folds
@@ -68,6 +72,11 @@ def crossval(
     how = study.config.split.by
     if how not in ("fold", "centre"):  # by --set, which wins over --by
         raise ConfigError("split.by", found=how, expected="fold or centre", remedy="say --by instead")
+    if not resume and study.config.patience is not None:
+        typer.echo(
+            f"patience = {study.config.patience} is left out: it would end each training by the cases it must not see", err=True
+        )
+        study = replace(study, config=study.config.model_copy(update={"patience": None}))
     if not resume:
         require_folds(study, how)
         take_folder(out, CROSSVAL, overwrite, needed=[data, config, study.init])

@@ -361,6 +361,17 @@ def test_crossval_taken_up_again_does_nothing_twice(data: Path, tmp_path: Path) 
     assert "all cases" in ended.out
 
 
+def test_crossval_ends_no_training_by_the_cases_that_are_left_out(data: Path, tmp_path: Path) -> None:
+    still = ("--set", "patience=1", "--set", "score_every=1", "--set", "train.learning_rate=1e-12")
+    ended = run(brainunet, "crossval", "--folds", "2", "--data", data, "--out", tmp_path / "out", *TINY, *still)
+
+    assert ended.code == 0, ended.err
+    assert "patience = 1 is left out" in ended.err
+    for name in ("fold-1", "fold-2"):
+        told = summary_of(tmp_path / "out" / "folds" / name)
+        assert (told["steps"], told["ended_by"]) == (6, "steps")
+
+
 @pytest.mark.parametrize("command", ["train", "crossval"])
 def test_cases_without_a_segmentation_are_named_where_none_is_left(command: str, data: Path, tmp_path: Path) -> None:
     shutil.copytree(data / IDS[0], tmp_path / "cases" / IDS[0], ignore=shutil.ignore_patterns("*-seg*"))

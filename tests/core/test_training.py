@@ -144,9 +144,6 @@ def test_a_training_killed_in_the_middle_goes_on_to_the_same_weights(tmp_path: P
     assert taken_up.digest == trained(config(steps=8)).digest
 
 
-THIS = sha256(b"this").hexdigest()
-
-
 def saved(path: Path, *, seed: int = 0, purpose: str = "this") -> Checkpoint:
     """A checkpoint after step 2 of a network whose weights moved."""
     checkpoint = Checkpoint(path, purpose, every_steps=2)
