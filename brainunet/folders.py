@@ -81,6 +81,6 @@ def _require_free(out: Path, kind: FolderKind, overwrite: bool, needed: Iterable
 def _is_ours(out: Path, kind: FolderKind) -> bool:
     try:
         kept = json.loads((out / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(kept, dict) and kind.marks <= kept.keys()

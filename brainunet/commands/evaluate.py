@@ -161,7 +161,7 @@ def _is_ours(summary: Path) -> bool:
         told = json.loads(summary.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return True
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(told, dict) and told.get("format") == FORMAT
 

@@ -70,7 +70,7 @@ def _cases_dealt(study: Study) -> list[str] | None:
         return [str(case) for case in json.loads(path.read_text(encoding="utf-8"))]
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         raise ConfigError(
             path, found="no list of cases", expected="those that were dealt to folds", remedy="begin anew by --overwrite"
         ) from None

@@ -101,7 +101,7 @@ def saved_study(out: Path, what: What) -> Study:
             on_phantoms=bool(told["on_phantoms"]),
             cache=None if told["cache"] is None else Path(told["cache"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise ConfigError(
             out, found=f"no config.json of a {what}", expected="a folder in which one was begun", remedy="start it first"
         ) from None
@@ -161,7 +161,7 @@ def run_study(
 def split_of(study: Study) -> Split:
     """Who was trained on and who was scored in a study that has been run."""
     kept = json.loads(_split_file(study).read_text(encoding="utf-8"))
-    return Split(tuple(kept["train"]), tuple(kept["validation"]))
+    return Split(tuple(map(str, kept["train"])), tuple(map(str, kept["validation"])))
 
 
 def keep_split(study: Study, split: Split) -> None:
@@ -184,7 +184,7 @@ def _split_kept(study: Study, usable: UsableCases) -> Split | None:
         return None
     try:
         split = split_of(study)
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         raise ConfigError(
             _split_file(study),
             found="no split of cases",

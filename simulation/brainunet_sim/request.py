@@ -91,7 +91,7 @@ def saved_request(out: Path) -> Request:
             convention=None if kept["convention"] is None else Convention(kept["convention"]),
             partition_file=None if kept["partition_file"] is None else Path(kept["partition_file"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise ConfigError(
             out, found="no config.json of a simulation", expected="a folder in which one was begun", remedy="start it first"
         ) from None

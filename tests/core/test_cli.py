@@ -24,7 +24,7 @@ from brainunet.errors import (
     PrivacyError,
     UsageError,
 )
-from brainunet.terminal import main_of, progress_bar
+from brainunet.terminal import main_of, progress_bar, telling_how_to_go_on
 from tests.support.simulation import run
 
 
@@ -225,3 +225,10 @@ def run_raw(main: Callable[[], None], *arguments: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["command", *arguments])
         main()
+
+
+def test_an_interrupt_tells_the_line_that_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), telling_how_to_go_on("brainunet train", Path("my out")):
+        raise KeyboardInterrupt
+
+    assert capsys.readouterr() == ("", "stopped; go on with: brainunet train --resume --out 'my out'\n")

@@ -139,8 +139,9 @@ def test_a_resume_keeps_to_its_cases_and_is_refused_without_them(data: Path, tmp
     assert f"it was begun with {IDS[1]}, which is not there any more ({seg.name}: 0 bytes" in ended.err
     assert (out / "training.ckpt").read_bytes() == kept
 
-    (out / "split.json").write_text("[]")
-    assert "no split of cases" in run(brainunet, "train", "--out", out, "--resume").err
+    for content in ("[]", "", "[" * 100_000, '{"train": 3, "validation": []}'):
+        (out / "split.json").write_text(content)
+        assert "no split of cases" in run(brainunet, "train", "--out", out, "--resume").err
 
 
 def test_a_resume_from_another_model_is_refused_and_the_state_stays(data: Path, tmp_path: Path) -> None:
@@ -289,8 +290,17 @@ def test_a_training_begun_earlier_is_gone_on_with_or_overwritten_but_never_by_ac
     assert (ended.code, "--resume" in ended.err, "--overwrite" in ended.err) == (2, True, True)
     assert trained(data, out, "--validation", "none", "--overwrite", "--seed", "3").code == 0
     assert saved_study(out, "training").config.seed == 3
-    missing = run(brainunet, "train", "--out", tmp_path / "nothing", "--resume")
-    assert (missing.code, "Start it first" in missing.err) == (4, True)
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", "[]", "[" * 100_000, '{"training": {"data": null}, "crossval": [1]}'])
+@pytest.mark.parametrize("command", ["train", "crossval"])
+def test_a_resume_where_nothing_was_begun_is_refused(command: str, content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+
+    ended = run(brainunet, command, "--out", tmp_path, "--resume")
+
+    assert (ended.code, "Start it first" in ended.err) == (4, True), ended.err
 
 
 @pytest.mark.parametrize(
