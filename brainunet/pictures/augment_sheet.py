@@ -14,10 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from brainunet.files import writing_aside
-from brainunet.labels import TUMOUR_LABELS, Label, Modality
+from brainunet.labels import TUMOUR_LABELS, Modality
+from brainunet.pictures.palette import ON_GREY
 
-# Okabe and Ito's palette: told apart by the colour-blind and seen on grey
-CONTOURS: Final[Mapping[Label, str]] = MappingProxyType({Label.NETC: "#D55E00", Label.SNFH: "#F0E442", Label.ET: "#56B4E9"})
 _INCHES = 1.75  # of one picture
 _TILES_ACROSS: Final[Mapping[int, int]] = MappingProxyType({1: 4, 2: 3})  # by the number of modalities; else two
 
@@ -60,7 +59,7 @@ def draw_sheet(path: Path, tiles: Sequence[Tile], modalities: Sequence[Modality]
             _picture(axes, tile, channel, axis, greys[channel])
             if i < across and (len(modalities) > 1 or i == 0):
                 axes.set_title(f"{modalities[channel]}, {'axial' if axis == 2 else 'coronal'}", fontsize=7, pad=2)
-    lines = [Line2D([], [], color=colour, label=label.name) for label, colour in CONTOURS.items()]
+    lines = [Line2D([], [], color=colour, label=label.name) for label, colour in ON_GREY.items()]
     figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), fontsize=9, frameon=False)
     with writing_aside(path) as aside:
         figure.savefig(aside, dpi=110, format="png")
@@ -82,7 +81,7 @@ def _picture(axes: Any, tile: Tile, channel: int, axis: int, greys: tuple[float,
     marks = np.take(tile.label, where, axis).T
     for label in TUMOUR_LABELS:
         if (marks == label).any() and (marks != label).any():
-            axes.contour(marks == label, levels=[0.5], colors=CONTOURS[label], linewidths=0.7)
+            axes.contour(marks == label, levels=[0.5], colors=ON_GREY[label], linewidths=0.7)
     axes.set_axis_off()
 
 

@@ -15,7 +15,7 @@ from brainunet.data.checks import CaseReport, Severity
 from brainunet.data.checks.summary import tally
 from brainunet.files import writing_aside
 from brainunet.labels import Modality
-from brainunet.pictures.qc import CONTOURS
+from brainunet.pictures.palette import ON_GREY
 
 
 def write_check_report(
@@ -62,7 +62,7 @@ def write_check_report(
         silent=[row.name for row in rows if not row.counts],
         order=[_shown(reports[place]) for place in places],
         cases=_with_pictures(reports, places, picture_of),
-        contours=[(label.name, colour) for label, colour in CONTOURS.items()],
+        contours=[(label.name, colour) for label, colour in ON_GREY.items()],
     )
     with writing_aside(path) as aside:
         aside.touch(0o600)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from brainunet.files import writing_aside
+from brainunet.pictures.palette import ON_WHITE
 
-# Okabe and Ito's colours, which the colour-blind can tell apart
-_COLOURS = {"ET": "#D55E00", "TC": "#0072B2", "WT": "#009E73"}
+_REGIONS: Final = ("ET", "TC", "WT")
 
 
 def draw_curves(
@@ -36,10 +37,10 @@ def draw_curves(
     left.plot(steps[width - 1 :], smooth, color="0.15", linewidth=1.5, label=f"mean of {width}")
     left.set(xlabel="step", ylabel="loss")
     left.legend(frameon=False, fontsize=8)
-    for region, colour in _COLOURS.items():
+    for region in _REGIONS:
         known = [(step, value) for step, means in scores if (value := means.get(region)) is not None]
         if known:
-            right.plot(*zip(*known, strict=True), color=colour, marker="o", markersize=3, linewidth=1.5, label=region)
+            right.plot(*zip(*known, strict=True), color=ON_WHITE[region], marker="o", markersize=3, linewidth=1.5, label=region)
     right.set(xlabel="step", ylabel=f"Dice, mean of {cases} validation case{'s' * (cases != 1)}", ylim=(0, 1))
     if right.lines:
         right.legend(frameon=False, fontsize=8, loc="lower right")

@@ -10,16 +10,13 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from brainunet.data.checks import Facts
-from brainunet.labels import Label
+from brainunet.pictures.palette import ON_GREY
 
 MOST_BYTES: Final = 60_000
 PIXELS_PER_MM: Final = 1.15
 MOST_PIXELS: Final = 900  # of a side: a wrong spacing in a header must not make a picture of gigabytes
 GAP_MM: Final = 4.0
 QUALITIES: Final = (82, 70, 55, 40, 25)
-
-# From Okabe and Ito's palette: told apart by the colour-blind, and all seen on grey.
-CONTOURS: Final = {Label.SNFH: "#F0E442", Label.NETC: "#56B4E9", Label.ET: "#D55E00"}
 
 
 def qc_picture(facts: Facts) -> bytes | None:
@@ -90,7 +87,7 @@ def _window(brain: npt.NDArray[Any]) -> tuple[float, float]:
 
 
 def _outline(axes: Any, plane: npt.NDArray[np.uint8], extent: tuple[float, float, float, float]) -> None:
-    for label, colour in CONTOURS.items():
+    for label, colour in ON_GREY.items():
         mask = plane == label
         if mask.any() and not mask.all() and min(mask.shape) > 1:
             axes.contour(mask.astype(np.float32), levels=[0.5], colors=[colour], linewidths=0.8, extent=extent, origin="upper")

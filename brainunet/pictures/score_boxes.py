@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,9 @@ from brainunet.files import writing_aside
 from brainunet.metrics import METRICS
 from brainunet.metrics.report import STRUCTURES
 from brainunet.metrics.surface import MISSED_MM
-from brainunet.records import CaseScore
+from brainunet.pictures.palette import ON_WHITE
+from brainunet.records import CaseScore, Structure
 
-# Okabe and Ito's palette: told apart by the colour-blind, and a region keeps its place in it.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 _PER_ROW = 4
 
 
@@ -34,7 +33,7 @@ def plot_scores(path: Path, scores: Sequence[CaseScore], metrics: Sequence[str],
     figure = Figure(figsize=(1.2 + 3.1 * across, 0.9 + 3.3 * down), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False).flat
     for axes, name in zip(panels, shown, strict=False):
-        _panel(axes, name, [_values(scores, structure, name) for structure in STRUCTURES])
+        _panel(axes, name, {structure: _values(scores, structure, name) for structure in STRUCTURES})
     for axes in list(panels)[len(shown) :] if len(shown) < across * down else ():
         axes.set_axis_off()
     figure.suptitle(f"{title}\nbox: quartiles and median; diamond: mean; each point a case")
@@ -42,10 +41,11 @@ def plot_scores(path: Path, scores: Sequence[CaseScore], metrics: Sequence[str],
         figure.savefig(aside, dpi=120, format="png")
 
 
-def _panel(axes: Any, name: str, groups: Sequence[Sequence[float]]) -> None:
+def _panel(axes: Any, name: str, groups: Mapping[Structure, Sequence[float]]) -> None:
     metric = METRICS[name]
     generator = np.random.default_rng(0)  # equal scores give equal pictures
-    for place, (values, colour) in enumerate(zip(groups, _COLOURS, strict=True), start=1):
+    for place, (structure, values) in enumerate(groups.items(), start=1):
+        colour = ON_WHITE[structure]
         if not values:
             continue
         axes.boxplot(
@@ -62,7 +62,7 @@ def _panel(axes: Any, name: str, groups: Sequence[Sequence[float]]) -> None:
         axes.scatter(place + generator.uniform(-0.18, 0.18, len(values)), values, s=10, color=colour, alpha=0.6, linewidths=0)
         axes.scatter([place], [np.mean(values)], marker="D", s=28, color="black", zorder=3)
     axes.set_xticks(range(1, len(groups) + 1))
-    axes.set_xticklabels([f"{structure}\nn = {len(values)}" for structure, values in zip(STRUCTURES, groups, strict=True)])
+    axes.set_xticklabels([f"{structure}\nn = {len(values)}" for structure, values in groups.items()])
     axes.set_xlim(0.4, len(groups) + 0.6)
     better = "" if metric.best is None else ", higher is better" if metric.best else ", lower is better"
     axes.set_title(f"{name}{better}", fontsize=10)

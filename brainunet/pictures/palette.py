@@ -1,0 +1,16 @@
+"""One colour for one structure, whatever the picture: from Okabe and Ito's palette, which the colour-blind can tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from brainunet.labels import Label
+from brainunet.records import Structure
+
+ON_WHITE: Final[Mapping[Structure, str]] = MappingProxyType(
+    {"ET": "#D55E00", "TC": "#0072B2", "WT": "#009E73", "NETC": "#CC79A7", "SNFH": "#E69F00"}
+)
+# contours on an image; enhancing tumour as above, the others lighter, to be seen on grey
+ON_GREY: Final[Mapping[Label, str]] = MappingProxyType({Label.SNFH: "#F0E442", Label.NETC: "#56B4E9", Label.ET: "#D55E00"})
