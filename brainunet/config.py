@@ -170,6 +170,10 @@ class TrainConfig(Settings):
     Attributes:
         accumulate: batches whose gradients make one step: a larger batch in the same memory.
         average_decay: share of the running mean of the weights that each step keeps; 0 ends with the last step's weights.
+        whole_share: the last part of the training (of its steps, at least one; of its minutes, where it goes by the clock)
+            takes each case whole, one to a batch whatever ``batch_size`` says, as one pass over a brain sees it
+            (docs/adr/0009). Such a step needs memory for the largest case: a brain of 144 x 176 x 144 voxels takes four times
+            that of a patch of 96 x 96 x 96.
     """
 
     steps: Annotated[int, Field(ge=1)] = 20
@@ -184,6 +188,7 @@ class TrainConfig(Settings):
     gradient_clip: Positive = 1.0
     accumulate: Annotated[int, Field(ge=1, le=256)] = 1
     average_decay: Annotated[FiniteFloat, Field(ge=0, lt=1)] = 0.0
+    whole_share: Probability = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     loss: LossConfig = LossConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -207,7 +212,7 @@ class ValidationConfig(Settings):
     """How a site scores the weights it receives.
 
     Attributes:
-        window: side lengths of the windows; None takes each case in one pass (see docs/adr/0009).
+        window: side lengths of the windows; None ("none" in a file) takes each case in one pass (see docs/adr/0009).
         min_cases: with fewer validation cases a site withholds its figures, with fewer training cases its loss (a site's own
             setting may ask for more).
         metrics: names from SITE_METRICS; dice is always among them, since rounds are compared by it.
@@ -216,6 +221,11 @@ class ValidationConfig(Settings):
     window: Window | None = (96, 96, 96)
     min_cases: Annotated[int, Field(ge=1, le=1000)] = 1
     metrics: Annotated[tuple[str, ...], Field(max_length=32)] = ("dice",)
+
+    @field_validator("window", mode="before")
+    @classmethod
+    def _none_in_words(cls, window: object) -> object:
+        return None if window == "none" else window  # TOML knows no other way to say it
 
     @field_validator("metrics")
     @classmethod

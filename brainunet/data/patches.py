@@ -1,4 +1,4 @@
-"""Training patches: where they are cut, how they are padded, how they become a batch."""
+"""Training patches: where they are cut, how they are padded, how they become a batch; and whole cases, which are one each."""
 
 from __future__ import annotations
 
@@ -43,6 +43,10 @@ class PatchSource:
         start = np.clip(centre - np.array(patch) // 2, np.minimum(0, shape - patch), np.maximum(0, shape - patch))
         return self._cut(start, patch)
 
+    @property
+    def voxels(self) -> int:
+        return self.label.size
+
     def _cut(
         self, start: npt.NDArray[np.int64], patch: tuple[int, int, int]
     ) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.uint8]]:
@@ -69,6 +73,15 @@ def draw_batch(
     pairs = [sources[i].draw(rng, patch, foreground_probability) for i in order]
     images = torch.from_numpy(np.stack([image for image, _ in pairs]).astype(np.float32))
     return images, torch.from_numpy(np.stack([label for _, label in pairs]))
+
+
+def whole_case(source: PatchSource) -> tuple[Tensor, Tensor]:
+    """A batch of one: image (1, C, X, Y, Z) float32 and label (1, X, Y, Z) uint8 of the case as it is.
+
+    Nothing is cut off or added: air at the edges would change what a norm counts, and the network takes any size.
+    """
+    image, label = np.array(source.image[None], np.float32), np.array(source.label[None])
+    return torch.from_numpy(image), torch.from_numpy(label)
 
 
 def _thinned(centres: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -18,7 +18,7 @@ from brainunet.records import SiteScore
 from brainunet.study.settings import FitConfig
 from brainunet.training.average import averaged
 from brainunet.training.checkpoint import Checkpoint
-from brainunet.training.loop import Training, begin, learning_rate_at, take_step
+from brainunet.training.loop import Training, begin, learning_rate_at, take_step, takes_whole
 
 FOREVER: Final = 10**9  # steps
 
@@ -87,10 +87,11 @@ def fit(
     training = begin(network, training_cases, config.train, seed=config.seed, checkpoint=checkpoint, until=until)
     rates: list[float] = training.rest.setdefault("rates", [])
     scores = [_from_plain(plain) for plain in training.rest.get("scores", [])]
-    with closing(training.batches):
+    with closing(training):
         while (share := _share_done(training, config)) < 1 and not _exhausted(scores, config.patience):
-            rates.append(learning_rate_at(training.done, config.train, None if config.minutes is None else share))
-            take_step(training, rates[-1])
+            progress = None if config.minutes is None else share
+            rates.append(learning_rate_at(training.done, config.train, progress))
+            take_step(training, rates[-1], whole=takes_whole(training.done, config.train, progress))
             share = _share_done(training, config)
             on_step(training, share)
             if share >= 1 or training.done % config.score_every == 0:

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from brainunet.config import AugmentConfig, TrainConfig
 from brainunet.data.augment import augment_from
-from brainunet.data.patches import PatchSource, draw_batch
+from brainunet.data.patches import PatchSource, draw_batch, whole_case
 from brainunet.training.seeds import derive
 
 log = logging.getLogger(__name__)
@@ -49,22 +49,42 @@ LIGHT_SHARE: Final = 0.35  # as many slow changes per patch as the light preset 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a batch depends on but its step."""
+    """All that a batch depends on but its step.
+
+    Attributes:
+        whole: a case as it is for each batch, in place of patches; each comes once in a turn.
+    """
 
     sources: Sequence[PatchSource]
     config: TrainConfig
     seed: int
+    whole: bool = False
 
     def make(self, step: int) -> Batch:
+        images, labels = whole_case(self.sources[self._whose_turn(step)]) if self.whole else self._patches(step)
+        return augment_from(self.config.augment)(images, labels, derive(self.seed, "augment", step))
+
+    def _patches(self, step: int) -> Batch:
         config = self.config
-        images, labels = draw_batch(
+        return draw_batch(
             self.sources,
             np.random.default_rng(derive(self.seed, "patches", step)),
             size=config.batch_size,
             patch=config.patch,
             foreground_probability=config.foreground_probability,
         )
-        return augment_from(config.augment)(images, labels, derive(self.seed, "augment", step))
+
+    def _whose_turn(self, step: int) -> int:
+        turn, place = divmod(step, len(self.sources))
+        rng = np.random.default_rng(derive(self.seed, "whole", turn))
+        return int(rng.permutation(len(self.sources))[place])
+
+    @property
+    def voxels(self) -> float:
+        """Of a batch, on average."""
+        if self.whole:
+            return sum(source.voxels for source in self.sources) / len(self.sources)
+        return self.config.batch_size * math.prod(self.config.patch)
 
 
 def batches(
@@ -75,6 +95,7 @@ def batches(
     start: int = 0,
     stop: int | None = None,
     workers: int | None = None,
+    whole: bool = False,
 ) -> Generator[Batch, None, None]:
     """The batches of the steps ``start`` to ``stop`` (left out: all of ``config.steps``).
 
@@ -82,14 +103,15 @@ def batches(
 
     Args:
         workers: processes that make batches ahead; 0 makes each when it is asked for, None decides (:func:`workers_for`).
+        whole: of whole cases, in place of patches.
 
     Raises:
         Exception: what the making of a batch raised, in a worker too.
     """
     stop = config.steps if stop is None else stop
+    recipe = Recipe(sources, config, seed, whole)
     if workers is None:
-        workers = workers_for(config, stop - start)
-    recipe = Recipe(sources, config, seed)
+        workers = workers_for(config, stop - start, recipe.voxels)
     if not workers:
         yield from map(recipe.make, range(start, stop))
         return
@@ -107,14 +129,17 @@ def batches(
             worker.end()
 
 
-def workers_for(config: TrainConfig, steps: int) -> int:
+def workers_for(config: TrainConfig, steps: int, voxels: float | None = None) -> int:
     """How many workers help a training of so many steps on this machine: none or one.
 
     None where they would not pay (little augmentation, few patches, one core), and none where the threads or the memory of
     this process have been limited: a process beside it would go beyond what its owner allows.
+
+    Args:
+        voxels: of a batch, where they are not those of its patches.
     """
     limited = "OMP_NUM_THREADS" in os.environ or _memory_is_limited() or _cores() < 2
-    patches = steps * config.batch_size * math.prod(config.patch) / 64**3
+    patches = steps * (config.batch_size * math.prod(config.patch) if voxels is None else voxels) / 64**3
     return int(not limited and patches >= WORTH_A_WORKER and slow_changes(config.augment) > LIGHT_SHARE)
 
 

@@ -1,10 +1,10 @@
-"""The training loop, top to bottom: draw patches, augment, forward, backward, clip, step, average."""
+"""The training loop, top to bottom: draw patches (or whole cases), augment, forward, backward, clip, step, average."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,7 +47,10 @@ class Training:
     """A training under way: all that a step reads and changes.
 
     Attributes:
+        sources: the cases; seed: of patches and augmentation; workers: see :func:`train`.
+        until: how many steps will be taken at most; None is ``config.steps``.
         batches: images (B, C, X, Y, Z) and labels (B, X, Y, Z), augmented; the place in it is that of ``losses``.
+        whole: whether these are whole cases.
         anchors: the parameters that FedProx pulls to, none without a pull.
         average: name -> running mean of the weights; None keeps none.
         losses: one per step done.
@@ -63,7 +66,12 @@ class Training:
     loss_of: Loss
     optimizer: torch.optim.Optimizer
     parameters: list[nn.Parameter]
+    sources: Sequence[PatchSource]
+    seed: int
+    until: int | None
+    workers: int | None
     batches: Generator[Batch, None, None]
+    whole: bool = False
     proximal_mu: float = 0.0
     anchors: list[Tensor] = field(default_factory=list)
     average: dict[str, Tensor] | None = None
@@ -74,6 +82,10 @@ class Training:
     @property
     def done(self) -> int:
         return len(self.losses)
+
+    def close(self) -> None:
+        """End the processes that make batches, if there are any."""
+        self.batches.close()
 
     def save(self, checkpoint: Checkpoint) -> None:
         """
@@ -95,7 +107,8 @@ def train(
     on_step: Callable[[int, float], None] = lambda step, loss: None,
     workers: int | None = None,
 ) -> Trained:
-    """Train ``network`` in place for ``config.steps`` steps on patches of labelled ``cases``.
+    """Train ``network`` in place for ``config.steps`` steps on patches of labelled ``cases``, the last ``config.whole_share``
+    of them on whole cases.
 
     Every step draws from its own seed, so a run repeats exactly on one machine's CPU, and one that was cut off goes on from its
     checkpoint as if it had not been. With ``config.average_decay`` the network ends with the running mean of its weights.
@@ -112,9 +125,9 @@ def train(
         TrainingDivergedError: the loss or a gradient is NaN or infinite.
     """
     training = begin(network, cases, config, seed=seed, proximal_mu=proximal_mu, checkpoint=checkpoint, workers=workers)
-    with closing(training.batches):
+    with closing(training):
         while training.done < config.steps:
-            take_step(training, learning_rate_at(training.done, config))
+            take_step(training, learning_rate_at(training.done, config), whole=takes_whole(training.done, config))
             on_step(training.done, training.losses[-1])
             if checkpoint and training.done % checkpoint.every_steps == 0:
                 training.save(checkpoint)
@@ -136,7 +149,7 @@ def begin(
 ) -> Training:
     """A training before its first step, or where its checkpoint left it.
 
-    Close its ``batches`` when it is over: there may be processes behind them.
+    Close it when it is over: there may be processes behind its batches.
 
     Args:
         until: how many steps will be taken at most, if that is not ``config.steps``.
@@ -152,10 +165,9 @@ def begin(
     order = memory_order(network, device)
     network.to(memory_format=order)  # type: ignore[call-overload] # true of modules, missing in torch's stubs
     parameters = [p for p in network.parameters() if p.requires_grad]
-    batch = (config.batch_size, cases[0].image.shape[0], *config.patch)
-    half = uses_bf16(config.precision, device, network, batch)
-    # the same numbers either way, so the machine may decide
-    set_activation_checkpointing(network, choose_checkpointing(network, batch, half=half, available=_available(device)))
+    sources = [PatchSource(case) for case in cases]
+    # before the first step, for all that will be seen: a refusal must not come hours later
+    half = all(uses_bf16(config.precision, device, network, batch) for batch in _smallest_batches(config, sources))
     training = Training(
         network=network,
         config=config,
@@ -165,6 +177,10 @@ def begin(
         loss_of=loss_from(config.loss),
         optimizer=optimizer_for(parameters, config),
         parameters=parameters,
+        sources=sources,
+        seed=seed,
+        until=until,
+        workers=workers,
         batches=_none(),
         proximal_mu=proximal_mu,
         anchors=[p.detach().clone() for p in parameters] if proximal_mu else [],
@@ -176,10 +192,62 @@ def begin(
         training.average = None if average is None else {name: value.to(device) for name, value in average.items()}
         training.seconds = kept.rest.get("seconds", 0.0)
         training.rest = kept.rest.get("rest", {})
-    sources = [PatchSource(case) for case in cases]
-    start, stop = (steps * config.accumulate for steps in (training.done, config.steps if until is None else until))
-    training.batches = batches(sources, config, seed=seed, start=start, stop=stop, workers=workers)
+    supply(training, whole=False)
     return training
+
+
+def supply(training: Training, *, whole: bool) -> None:
+    """Have the batches that come next be of patches, or of whole cases."""
+    training.close()
+    config, network = training.config, training.network
+    if whole:
+        largest = max(training.sources, key=lambda source: source.voxels)
+        batch = (1, *largest.image.shape)
+        stop = config.steps
+    else:
+        batch = (config.batch_size, training.sources[0].image.shape[0], *config.patch)
+        stop = config.steps - whole_steps(config)
+    # the same numbers either way, so the machine may decide
+    saving = choose_checkpointing(network, batch, half=training.half, available=_available(training.device))
+    set_activation_checkpointing(network, saving)
+    training.batches = batches(
+        training.sources,
+        config,
+        seed=training.seed,
+        start=training.done * config.accumulate,
+        stop=(stop if training.until is None else training.until) * config.accumulate,
+        workers=training.workers,
+        whole=whole,
+    )
+    training.whole = whole
+
+
+def whole_steps(config: TrainConfig) -> int:
+    """How many of ``config.steps`` take whole cases, the last ones.
+
+    >>> [whole_steps(TrainConfig(steps=30, whole_share=share)) for share in (0, 0.001, 0.1, 1)]
+    [0, 1, 3, 30]
+    """
+    return max(1, round(config.whole_share * config.steps)) if config.whole_share else 0
+
+
+def takes_whole(step: int, config: TrainConfig, progress: float | None = None) -> bool:
+    """Whether step ``step`` (from 0) takes whole cases.
+
+    Args:
+        progress: the share of the training that is done, where it is not that of ``config.steps`` (a training by the clock).
+    """
+    if progress is None:
+        return step >= config.steps - whole_steps(config)
+    return config.whole_share > 0 and progress >= 1 - config.whole_share
+
+
+def _smallest_batches(config: TrainConfig, sources: Sequence[PatchSource]) -> Iterator[tuple[int, ...]]:
+    """The shape (B, C, X, Y, Z) of a batch of patches and, if there will be any, of a whole case with the shortest sides."""
+    channels = sources[0].image.shape[0]
+    yield (config.batch_size, channels, *config.patch)
+    if config.whole_share:
+        yield (1, channels, *(min(sides) for sides in zip(*(source.label.shape for source in sources), strict=True)))
 
 
 def _none() -> Generator[Batch, None, None]:
@@ -191,14 +259,19 @@ def _available(device: torch.device) -> int | None:
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
 
 
-def take_step(training: Training, rate: float) -> None:
+def take_step(training: Training, rate: float, *, whole: bool = False) -> None:
     """One optimizer step at learning rate ``rate``: the gradient's mean over ``config.accumulate`` batches.
+
+    Args:
+        whole: of whole cases, in place of patches.
 
     Raises:
         TrainingDivergedError: the loss or a gradient is NaN or infinite.
     """
     started = time.perf_counter()
     config = training.config
+    if whole != training.whole:
+        supply(training, whole=whole)
     for group in training.optimizer.param_groups:
         group["lr"] = rate
     training.optimizer.zero_grad(set_to_none=True)

@@ -47,6 +47,7 @@ port = @PORT@
 # gradient_clip = 1.0
 # accumulate = 1  # batches whose gradients make one step
 # average_decay = 0.0  # above 0 the running mean of a site's weights is sent, which keeps so much of itself at each step
+# whole_share = 0.0  # the last part of the steps takes whole brains, one to a batch: much more memory
 # precision = "auto"  # or "fp32", "bf16"
 
 [train.loss]
