@@ -29,6 +29,9 @@ def evaluate(
     truth: Annotated[Path | None, typer.Option(help="folder of true segmentations; the cases' own folder will do")] = None,
     model: Annotated[Path | None, typer.Option(help="model file, whose predictions for --data are scored")] = None,
     data: Annotated[Path | None, typer.Option(help="folder of cases with images and true segmentations")] = None,
+    window: Annotated[
+        str | None, typer.Option(help="with --model: side of the windows in voxels, or 'none' for one pass (default: 96)")
+    ] = None,
     metrics: Annotated[str | None, typer.Option(help="names with commas between them (default: all)")] = None,
     pred_convention: Annotated[
         str | None,
@@ -50,13 +53,15 @@ def evaluate(
     names = _metrics(metrics)
     of_truth = parse_convention(truth_convention, "--truth-convention")
     of_pred = parse_convention(pred_convention, "--pred-convention")
+    if window is not None and pred:
+        raise UsageError("--window", found="given with --pred", remedy="it is for --model; leave it out")
     if pred and truth and not (model or data):
         works, problems, settings = _of_files(pred, truth, of_pred, of_truth, names)
         source = pred
     elif model and data and not (pred or truth):
         if of_pred:
             raise UsageError("--pred-convention", found="given with --model", remedy="it is for --pred; leave it out")
-        works, problems, settings = _of_model(model, data, of_truth, names)
+        works, problems, settings = _of_model(model, data, of_truth, names, window)
         source = data
     else:
         options = {"--pred": pred, "--truth": truth, "--model": model, "--data": data}
@@ -117,10 +122,13 @@ def _of_files(
     return works, problems, settings
 
 
-def _of_model(model: Path, data: Path, of_truth: Any, names: Sequence[str]) -> tuple[Works, list[Problem], dict[str, Any]]:
+def _of_model(
+    model: Path, data: Path, of_truth: Any, names: Sequence[str], window: str | None
+) -> tuple[Works, list[Problem], dict[str, Any]]:
     from brainunet.evaluation.of_model import WINDOW, evaluate_model
 
-    evaluation = evaluate_model(model, data, of_truth, names)
+    sides = WINDOW if window is None else _sides(window)
+    evaluation = evaluate_model(model, data, of_truth, names, sides)
     card = evaluation.card
     settings = {
         "model": str(model),
@@ -128,11 +136,25 @@ def _of_model(model: Path, data: Path, of_truth: Any, names: Sequence[str]) -> t
         "model_trained_on": card.trained_on,
         "weights_sha256": card.weights_sha256,
         "modalities": [modality.value for modality in card.model.modalities],
-        "window": WINDOW,
+        "window": sides,  # None: in one pass
         "data": str(data),
         "truth_convention": of_truth.value if of_truth else "told by the file names",
     }
     return list(evaluation.works), list(evaluation.found.problems), settings
+
+
+def _sides(window: str) -> Any:
+    from brainunet.config import ValidationConfig
+    from brainunet.errors import ConfigError
+    from brainunet.settings import load
+
+    cube = window if window == "none" else f"[{window}, {window}, {window}]"
+    try:
+        return load(ValidationConfig, overrides=[f"window={cube}"]).window
+    except ConfigError:
+        raise UsageError(
+            "--window", found=window or "nothing", expected="a side of 16 to 256 voxels, a multiple of 8, or none"
+        ) from None
 
 
 def _take_folder(out: Path) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from brainunet.config import ValidationConfig
+from brainunet.config import ValidationConfig, Window
 from brainunet.data.cases import FoundCases, find_cases
 from brainunet.data.preprocess import PreparedCase, prepare
 from brainunet.errors import ConfigError
@@ -20,7 +21,7 @@ from brainunet.model import build, default_device, set_weights
 from brainunet.modelfile import ModelCard, read_model
 from brainunet.records import Case, CaseScore
 
-WINDOW = ValidationConfig().window  # as a site scores the weights that it receives
+WINDOW: Final = ValidationConfig().window  # as a site scores the weights that it receives
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,10 @@ class ModelEvaluation:
     works: Iterator[tuple[str, Callable[[], CaseScore]]]
 
 
-def evaluate_model(path: Path, data: Path, convention: Convention | None, metrics: Sequence[str]) -> ModelEvaluation:
-    """The work of each case below ``data``, not begun.
+def evaluate_model(
+    path: Path, data: Path, convention: Convention | None, metrics: Sequence[str], window: Window | None = WINDOW
+) -> ModelEvaluation:
+    """The work of each case below ``data``, not begun; ``window`` None takes each in one pass.
 
     Raises:
         ConfigError: no model file, or a model for a modality that none of the cases has.
@@ -49,7 +52,7 @@ def evaluate_model(path: Path, data: Path, convention: Convention | None, metric
     def score(case: Case) -> CaseScore:
         prepared = prepare(case, card.model.modalities, card.preprocess)
         assert prepared.label is not None  # find_cases asked for it
-        labels = predict_labels(network, prepared.image, WINDOW)
+        labels = predict_labels(network, prepared.image, window)
         predicted, truth = on_full_grid(labels, prepared), on_full_grid(prepared.label, prepared)
         return score_case(case.case_id, predicted, truth, prepared.spacing_mm, metrics)
 

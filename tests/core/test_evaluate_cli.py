@@ -149,6 +149,7 @@ def test_of_many_problems_some_are_said_and_all_are_kept(tmp_path: Path) -> None
         (["--pred", "pred", "--truth", "truth", "--truth-convention", "brats2024"], 3, "resection cavity"),
         (["--pred", "pred", "--truth", "nowhere"], 3, "nowhere: No such file or directory"),
         (["--model", "m", "--data", "truth", "--pred-convention", "brats2021"], 2, "--pred-convention: given with --model"),
+        (["--pred", "pred", "--truth", "truth", "--window", "96"], 2, "--window: given with --pred"),
         (["--model", "m", "--data", "truth"], 4, "m: No such file or directory"),
     ],
 )
@@ -250,6 +251,34 @@ def test_a_model_s_own_predictions_are_scored_on_the_full_grid(tmp_path: Path, p
     settings = summary_of(tmp_path / "out")["settings"]
     assert (settings["model_title"], settings["modalities"]) == ("random", ["t1c", "t2w", "t2f"])
     assert settings["weights_sha256"] == weights().digest
+
+
+@pytest.mark.parametrize(("asked", "window"), [("none", None), ("16", (16, 16, 16)), ("256", (256, 256, 256))])
+def test_windows_can_be_chosen_and_one_pass_is_one(
+    asked: str, window: tuple[int, int, int] | None, tmp_path: Path, phantoms: Path
+) -> None:
+    model, out = model_file(tmp_path / "model.safetensors"), tmp_path / "out"
+
+    ended = evaluate("--model", model, "--data", phantoms, "--out", out, "--metrics", "dice", "--window", asked)
+
+    assert ended.code == 0, ended.err
+    assert summary_of(out)["settings"]["window"] == (window and list(window))
+    values = {row["case_id"]: float(row["value"]) for row in rows_of(out) if row["region"] == "WT"}
+    for case in find_cases(phantoms).cases:
+        prepared = prepare(case, DEFAULT_MODALITIES, PreprocessConfig())
+        assert prepared.label is not None
+        predicted = predict_labels(network(), prepared.image, window) > 0
+        assert values[case.case_id] == pytest.approx(dice(predicted, prepared.label > 0))
+
+
+@pytest.mark.parametrize("asked", ["all", "95", "-96", "0", "512", "96,96", "", "[]"])
+def test_a_window_that_is_none_is_refused_with_what_can_be(asked: str, tmp_path: Path, phantoms: Path) -> None:
+    model = model_file(tmp_path / "model.safetensors")
+
+    ended = evaluate("--model", model, "--data", phantoms, "--out", tmp_path / "out", "--window", asked)
+
+    assert (ended.code, "expected a side of 16 to 256 voxels, a multiple of 8, or none" in ended.err) == (2, True), ended.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_model_for_a_modality_that_no_case_has_is_refused_with_the_field(tmp_path: Path, phantoms: Path) -> None:
