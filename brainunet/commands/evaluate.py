@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 MOST_PROBLEMS = 20  # lines of them; all are in the summary
 
 Works = Sequence[tuple[str, Callable[[], "CaseScore"]]]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be scored: the work of each case, what can't be, the settings, and the files that a case's mark may be in."""
+
+    works: Works
+    problems: Sequence[Problem]
+    settings: dict[str, Any]
+    files: Mapping[str, Sequence[Path]]
 
 
 def evaluate(
@@ -56,12 +67,12 @@ def evaluate(
     if window is not None and pred:
         raise UsageError("--window", found="given with --pred", remedy="it is for --model; leave it out")
     if pred and truth and not (model or data):
-        works, problems, settings = _of_files(pred, truth, of_pred, of_truth, names)
+        asked = _of_files(pred, truth, of_pred, of_truth, names)
         source = pred
     elif model and data and not (pred or truth):
         if of_pred:
             raise UsageError("--pred-convention", found="given with --model", remedy="it is for --pred; leave it out")
-        works, problems, settings = _of_model(model, data, of_truth, names, window)
+        asked = _of_model(model, data, of_truth, names, window)
         source = data
     else:
         options = {"--pred": pred, "--truth": truth, "--model": model, "--data": data}
@@ -72,16 +83,18 @@ def evaluate(
     from brainunet.evaluation.scoring import score_all
 
     with progress_bar() as progress:
-        task = progress.add_task("cases", total=len(works))
-        scores, more = score_all(works, on_case=lambda: progress.advance(task))
-    problems = sorted([*problems, *more], key=lambda problem: problem.case_id)
-    summary = summarise(scores, problems, names, settings)
+        task = progress.add_task("cases", total=len(asked.works))
+        scores, more = score_all(asked.works, on_case=lambda: progress.advance(task))
+    problems = sorted([*asked.problems, *more], key=lambda problem: problem.case_id)
+    made_up = sum(_is_made_up(asked.files[score.case_id]) for score in scores)
+    summary = summarise(scores, problems, names, asked.settings, made_up)
     write_cases(out / "cases.csv", scores)
     write_summary(out / "summary.json", summary)
-    _draw(out / "scores.png", scores, names, source)
+    _draw(out / "scores.png", scores, names, source, made_up)
     if as_json:
         typer.echo(json.dumps(summary))
     _say_problems(problems, out)
+    _say_made_up(summary)
     if not scores:
         raise DataError(
             source,
@@ -104,9 +117,7 @@ def _metrics(asked: str | None) -> tuple[str, ...]:
     return names
 
 
-def _of_files(
-    pred: Path, truth: Path, of_pred: Any, of_truth: Any, names: Sequence[str]
-) -> tuple[Works, list[Problem], dict[str, Any]]:
+def _of_files(pred: Path, truth: Path, of_pred: Any, of_truth: Any, names: Sequence[str]) -> _Asked:
     from brainunet.evaluation.matching import match_files
     from brainunet.evaluation.scoring import Conventions, score_files
 
@@ -119,12 +130,10 @@ def _of_files(
         "pred_convention": conventions.predicted.value,
         "truth_convention": of_truth.value if of_truth else "told by the file names",
     }
-    return works, problems, settings
+    return _Asked(works, problems, settings, {pair.case_id: [pair.truth] for pair in pairs})
 
 
-def _of_model(
-    model: Path, data: Path, of_truth: Any, names: Sequence[str], window: str | None
-) -> tuple[Works, list[Problem], dict[str, Any]]:
+def _of_model(model: Path, data: Path, of_truth: Any, names: Sequence[str], window: str | None) -> _Asked:
     from brainunet.evaluation.of_model import WINDOW, evaluate_model
 
     sides = WINDOW if window is None else _sides(window)
@@ -140,7 +149,8 @@ def _of_model(
         "data": str(data),
         "truth_convention": of_truth.value if of_truth else "told by the file names",
     }
-    return list(evaluation.works), list(evaluation.found.problems), settings
+    files = {case.case_id: [case.label, *case.images.values()] for case in evaluation.found.cases if case.label}
+    return _Asked(list(evaluation.works), evaluation.found.problems, settings, files)
 
 
 def _sides(window: str) -> Any:
@@ -188,11 +198,20 @@ def _is_ours(summary: Path) -> bool:
     return isinstance(told, dict) and told.get("format") == FORMAT
 
 
-def _draw(path: Path, scores: Sequence[CaseScore], names: Sequence[str], source: Path) -> None:
+def _is_made_up(paths: Sequence[Path]) -> bool:
+    from brainunet.data.made_up import carries_mark
+
+    try:
+        return carries_mark(paths)
+    except DataError:  # it went away since it was scored
+        return False
+
+
+def _draw(path: Path, scores: Sequence[CaseScore], names: Sequence[str], source: Path, made_up: int) -> None:
     from brainunet.pictures.score_boxes import plot_scores
 
     if scores:
-        plot_scores(path, scores, names, f"{source.resolve().name}: {_cases(len(scores))}")
+        plot_scores(path, scores, names, f"{source.resolve().name}: {_cases(len(scores))}{_made_up(made_up)}")
     else:
         path.unlink(missing_ok=True)  # of an earlier evaluation: it would seem to be this one's
 
@@ -202,6 +221,20 @@ def _say_problems(problems: Sequence[Problem], out: Path) -> None:
         typer.echo(f"left out: {problem.reason}", err=True)
     if len(problems) > MOST_PROBLEMS:
         typer.echo(f"... and {len(problems) - MOST_PROBLEMS} more, all in {out / 'summary.json'}", err=True)
+
+
+def _say_made_up(summary: dict[str, Any]) -> None:
+    """On stderr: a figure of phantoms must not pass for one of patients, in a script either."""
+    if summary["made_up_cases"]:
+        said = f"{summary['made_up_cases']} of {_cases(summary['cases'])} made up, as the files say: no figure of patients"
+        typer.echo(f"note: {said}", err=True)
+    seen = summary["settings"].get("model_trained_on", "")
+    if "phantoms" in seen:
+        typer.echo(f"note: the model was trained on {seen}, which are made-up cases", err=True)
+
+
+def _made_up(n: int) -> str:
+    return f" ({n} made up)" if n else ""
 
 
 def _print(summary: dict[str, Any], out: Path) -> None:
@@ -216,7 +249,8 @@ def _table(summary: dict[str, Any]) -> Table:
     from rich.table import Table
 
     scores = summary["scores"]
-    table = Table(title=f"Mean over {_cases(summary['cases'])}", title_justify="left")
+    made_up = _made_up(summary["made_up_cases"])
+    table = Table(title=f"Mean over {_cases(summary['cases'])}{made_up}", title_justify="left")
     table.add_column("metric", no_wrap=True)
     for structure in scores:
         table.add_column(structure, justify="right", no_wrap=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from brainunet.data.volumes import description_of
@@ -16,5 +18,13 @@ def is_made_up(case: Case) -> bool:
     Raises:
         UnreadableVolume: a header that can't be read.
     """
-    paths = [*case.images.values(), *([case.label] if case.label else [])]
+    return carries_mark([*case.images.values(), *([case.label] if case.label else [])])
+
+
+def carries_mark(paths: Iterable[Path]) -> bool:
+    """Whether one of these files carries the mark.
+
+    Raises:
+        UnreadableVolume: a header that can't be read.
+    """
     return any(description_of(path) == MARK for path in paths)

@@ -23,11 +23,16 @@ FORMAT = "brainunet-evaluation-1"
 
 
 def summarise(
-    scores: Sequence[CaseScore], problems: Sequence[Problem], metrics: Sequence[str], settings: Mapping[str, Any]
+    scores: Sequence[CaseScore],
+    problems: Sequence[Problem],
+    metrics: Sequence[str],
+    settings: Mapping[str, Any],
+    made_up: int = 0,
 ) -> dict[str, Any]:
     """Mean, quartiles, n and missing for each region and metric, as plain data; a figure of no case is None.
 
-    ``n`` cases have a value and ``missing`` have none; cases that could not be scored at all are ``problems``.
+    ``n`` cases have a value and ``missing`` have none; cases that could not be scored at all are ``problems``;
+    ``made_up`` of them carry the mark of cases that are of no patient.
     """
     values: dict[tuple[str, str], list[float | None]] = {}
     for case in scores:
@@ -36,6 +41,7 @@ def summarise(
     return {
         "format": FORMAT,
         "cases": len(scores),
+        "made_up_cases": made_up,
         "scores": {
             structure: {metric: _figures(values.get((structure, metric), [])) for metric in metrics} for structure in STRUCTURES
         },

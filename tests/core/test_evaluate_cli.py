@@ -23,6 +23,7 @@ from brainunet.labels import DEFAULT_MODALITIES, Modality
 from brainunet.metrics import METRICS
 from brainunet.metrics.overlap import dice
 from brainunet.modelfile import ModelCard, write_model
+from brainunet.starter import STARTER
 from tests.support.cases import AFRICA, tumour
 from tests.support.nets import network, weights
 from tests.support.nifti import write_nifti
@@ -251,6 +252,27 @@ def test_a_model_s_own_predictions_are_scored_on_the_full_grid(tmp_path: Path, p
     settings = summary_of(tmp_path / "out")["settings"]
     assert (settings["model_title"], settings["modalities"]) == ("random", ["t1c", "t2w", "t2f"])
     assert settings["weights_sha256"] == weights().digest
+
+
+def test_made_up_cases_and_a_model_of_them_are_named_wherever_figures_are(tmp_path: Path, phantoms: Path) -> None:
+    out = tmp_path / "out"
+
+    ended = evaluate("--model", STARTER, "--data", phantoms, "--out", out, "--metrics", "dice", "--json")
+
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["made_up_cases"] == summary_of(out)["made_up_cases"] == 2
+    assert "note: 2 of 2 cases made up, as the files say: no figure of patients" in ended.err
+    assert "note: the model was trained on phantoms" in ended.err
+    assert "Mean over 2 cases (2 made up)" in evaluate("--pred", phantoms, "--truth", phantoms, "--out", out).out
+
+
+def test_of_cases_that_do_not_say_that_they_are_made_up_nothing_is_said(tmp_path: Path) -> None:
+    pred, truth = two_cases(tmp_path)
+
+    ended = evaluate("--pred", pred, "--truth", truth, "--out", tmp_path / "out")
+
+    assert summary_of(tmp_path / "out")["made_up_cases"] == 0
+    assert "made up" not in ended.out + ended.err
 
 
 @pytest.mark.parametrize(("asked", "window"), [("none", None), ("16", (16, 16, 16)), ("256", (256, 256, 256))])
