@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from brainunet.errors import BrainUNetError, ConfigError
+
+_ASIDE: Final = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.part")  # the names that writing_aside gives
 
 
 @contextmanager
@@ -39,6 +43,24 @@ def writing_aside(path: Path, *, durable: bool = True) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def clear_unfinished(folder: Path, names: Collection[str]) -> list[str]:
+    """Remove what writers of these files that were killed have left beside them; gives its names.
+
+    Only for who knows that nobody writes them now: their temporary names look the same.
+
+    >>> clear_unfinished(Path("nowhere"), {"a"})
+    []
+    """
+    gone = []
+    with suppress(FileNotFoundError):
+        for path in sorted(folder.iterdir()):
+            match = _ASIDE.fullmatch(path.name)
+            if match and match["name"] in names and not path.is_dir():
+                path.unlink(missing_ok=True)
+                gone.append(path.name)
+    return gone
 
 
 def flush(path: Path) -> None:

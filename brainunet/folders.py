@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from brainunet.errors import UsageError
+from brainunet.files import clear_unfinished
+
+try:
+    import fcntl
+except ImportError:  # Windows: a folder can't be locked there
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,59 @@ class FolderKind:
     made_here: tuple[str, ...]
 
 
+@contextmanager
+def hold_folder(out: Path, kind: FolderKind) -> Iterator[bool]:
+    """The block is the only work of this kind in ``out``, which is made where it is missing; the lock ends with the process.
+
+    It is the folder itself that is locked: nothing is left behind, and emptying the folder changes nothing. What an earlier
+    process that was killed left of the files it was writing is removed. Gives whether it could be locked.
+
+    Raises:
+        UsageError: another process works in it, or it is no folder that can be used.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(out, os.O_RDONLY) if fcntl else None  # Windows can't open folders either
+    except FileExistsError:
+        raise UsageError(out, found="a file", expected="a folder", remedy="choose another --out") from None
+    except OSError as error:
+        raise _unusable(out, error) from None
+    try:
+        alone = descriptor is not None and _locked(out, descriptor, kind)
+        if alone:
+            try:
+                left = clear_unfinished(out, {*kind.made_here, "config.json"})
+            except OSError as error:
+                raise _unusable(out, error) from None
+            if left:
+                log.info("removed %d unfinished files of an earlier %s", len(left), kind.what)
+        yield alone
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _locked(out: Path, descriptor: int, kind: FolderKind) -> bool:
+    """Whether the folder is locked now; False on a disk that knows no locks of folders (some network drives).
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(
+            out,
+            found=f"another process works in it: a {kind.what} that is running",
+            expected="one at a time",
+            remedy="wait until it has ended or stop it, or choose another --out",
+        ) from None
+    except OSError as error:
+        log.warning("%s can't be locked (%s): do not start a second %s in it", out, error.strerror or error, kind.what)
+        return False
+    return True
+
+
 def take_folder(out: Path, kind: FolderKind, overwrite: bool, needed: Iterable[Path | None]) -> None:
     """Make ``out`` a folder for something new, emptied of an earlier one of its kind if ``overwrite``.
 
@@ -42,12 +106,16 @@ def take_folder(out: Path, kind: FolderKind, overwrite: bool, needed: Iterable[P
             else:
                 path.unlink(missing_ok=True)
     except OSError as error:
-        raise UsageError(
-            out,
-            found=error.strerror or "a folder that can't be used",
-            expected="a folder that you may read and write",
-            remedy="choose another --out",
-        ) from None
+        raise _unusable(out, error) from None
+
+
+def _unusable(out: Path, error: OSError) -> UsageError:
+    return UsageError(
+        out,
+        found=error.strerror or "a folder that can't be used",
+        expected="a folder that you may read and write",
+        remedy="choose another --out",
+    )
 
 
 def _require_free(out: Path, kind: FolderKind, overwrite: bool, needed: Iterable[Path | None]) -> None:

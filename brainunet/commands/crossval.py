@@ -48,9 +48,9 @@ def crossval(
     Each training is left in OUT/folds/NAME, as `brainunet train` leaves it; finished ones are not done again by --resume.
     All go to their last step: to end one by its score (patience) would choose the model by the cases that it is tried on.
     """
-    from brainunet.folders import take_folder
+    from brainunet.folders import hold_folder, take_folder
     from brainunet.study.crossval import CROSSVAL, begin_folds, crossval_summary, require_folds
-    from brainunet.study.run import keep_study, saved_study, split_of
+    from brainunet.study.run import STUDY, keep_study, saved_study, split_of
 
     if resume:
         require_resume_alone(context, "a cross-validation")
@@ -79,20 +79,25 @@ def crossval(
         study = replace(study, config=study.config.model_copy(update={"patience": None}))
     if not resume:
         require_folds(study, how)
-        take_folder(out, CROSSVAL, overwrite, needed=[data, config, study.init])
-        keep_study(study, "crossval")
     fitted, cases = {}, {}
-    with telling_how_to_go_on("brainunet crossval", out):
-        with progress_bar() as progress:
-            reading = progress.add_task("reading cases", total=None)
-            parts = begin_folds(study, how, lambda words, done, of: progress.update(reading, completed=done, total=of))
-        for number, (name, part) in enumerate(parts.items(), start=1):
-            _, fitted[name] = follow(part, f"{name} left out ({number} of {len(parts)})")
-            sides = split_of(part)
-            cases[name] = (len(sides.train), len(sides.validation))
-    summary = crossval_summary(study, fitted, cases)
-    with writing_aside(out / "crossval.json") as aside:
-        aside.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    with hold_folder(out, CROSSVAL) as alone:
+        if not resume:
+            take_folder(out, CROSSVAL, overwrite, needed=[data, config, study.init])
+            keep_study(study, "crossval")
+        if alone:
+            study.prepared.clear_unfinished()
+        with telling_how_to_go_on("brainunet crossval", out):
+            with progress_bar() as progress:
+                reading = progress.add_task("reading cases", total=None)
+                parts = begin_folds(study, how, lambda words, done, of: progress.update(reading, completed=done, total=of))
+            for number, (name, part) in enumerate(parts.items(), start=1):
+                with hold_folder(part.out, STUDY):  # somebody may be going on with it as a training of its own
+                    _, fitted[name] = follow(part, f"{name} left out ({number} of {len(parts)})")
+                sides = split_of(part)
+                cases[name] = (len(sides.train), len(sides.validation))
+        summary = crossval_summary(study, fitted, cases)
+        with writing_aside(out / "crossval.json") as aside:
+            aside.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     if as_json:
         typer.echo(json.dumps(summary))
     else:

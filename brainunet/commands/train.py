@@ -46,7 +46,7 @@ def train(
 
     Killed at any moment, it goes on by --resume to the same result.
     """
-    from brainunet.folders import take_folder
+    from brainunet.folders import hold_folder, take_folder
     from brainunet.study.run import STUDY, keep_study, saved_study
 
     if resume:
@@ -56,10 +56,14 @@ def train(
         split = _split(validation, folds, fold, leave_out)
         options = {"seed": seed, "minutes": minutes, "model": network_named(preset), "split": split}
         study = new_study(out, data, init, stage, options, phantoms, convention, config, settings or [])
-        take_folder(out, STUDY, overwrite, needed=[data, config, study.init])
-        keep_study(study, "training")
-    with telling_how_to_go_on("brainunet train", out):
-        summary, _ = follow(study)
+    with hold_folder(out, STUDY) as alone:
+        if not resume:
+            take_folder(out, STUDY, overwrite, needed=[data, config, study.init])
+            keep_study(study, "training")
+        if alone and study.cache is None:
+            study.prepared.clear_unfinished()
+        with telling_how_to_go_on("brainunet train", out):
+            summary, _ = follow(study)
     if as_json:
         typer.echo(json.dumps(summary))
         return

@@ -56,6 +56,16 @@ class CaseCache:
         _write(entry, case.case_id, settings_digest(modalities, config), prepare(case, modalities, config))
         return _read(entry)
 
+    def clear_unfinished(self) -> int:
+        """Remove copies that processes that were killed left half-written; gives how many went.
+
+        Only for who knows that nobody else writes here now.
+        """
+        left = list(self.folder.glob("??/.*.part"))
+        for entry in left:
+            shutil.rmtree(entry, ignore_errors=True)
+        return len(left)
+
     def keep_only(self, case_ids: Collection[str], modalities: Sequence[Modality], config: PreprocessConfig) -> int:
         """Remove every copy that is not of one of these cases, prepared like this, or does not say so; gives how many went.
 

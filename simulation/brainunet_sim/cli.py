@@ -13,7 +13,7 @@ import typer
 
 from brainunet.data.cases import parse_convention
 from brainunet.errors import UsageError
-from brainunet.folders import take_folder
+from brainunet.folders import hold_folder, take_folder
 from brainunet.settings import load
 from brainunet.terminal import main_of, require_resume_alone, telling_how_to_go_on
 from brainunet_sim.folder import SIMULATION
@@ -59,7 +59,8 @@ def simulate(
 
         begun = saved_request(out)
         # a password is not kept on disk, so a database may have to be named again
-        _run(replace(begun, database=database or begun.database), as_json, quiet, debug)
+        with hold_folder(out, SIMULATION):
+            _run(replace(begun, database=database or begun.database), as_json, quiet, debug)
         return
     if (data is None) != phantom:
         raise UsageError("--data and --phantom", found="both" if phantom else "neither", expected="one of them")
@@ -96,9 +97,10 @@ def simulate(
         partition_file=partition_file,
     )
     require_possible(request)
-    take_folder(out, SIMULATION, overwrite, needed=[data, partition_file, request.start_file])
-    save_request(request)
-    _run(request, as_json, quiet, debug)
+    with hold_folder(out, SIMULATION):
+        take_folder(out, SIMULATION, overwrite, needed=[data, partition_file, request.start_file])
+        save_request(request)
+        _run(request, as_json, quiet, debug)
 
 
 def _run(request: Request, as_json: bool, quiet: bool, debug: bool) -> None:

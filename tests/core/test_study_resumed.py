@@ -43,8 +43,8 @@ from brainunet.cli import main
 last = int(sys.argv.pop(1))
 take_step = fit_module.take_step
 
-def step(training, rate):
-    take_step(training, rate)
+def step(training, rate, **options):
+    take_step(training, rate, **options)
     if training.done == last:
         os.kill(os.getpid(), signal.SIGKILL)
 
