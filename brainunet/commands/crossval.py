@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from brainunet.commands.train import follow, network_named, new_study
+from brainunet.commands import study_options as options
+from brainunet.commands.train import follow, network_named, new_study, with_patients
 from brainunet.errors import ConfigError, UsageError
 from brainunet.files import writing_aside
 from brainunet.terminal import progress_bar, require_resume_alone, telling_how_to_go_on
@@ -23,25 +24,24 @@ if TYPE_CHECKING:
 def crossval(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="folder for everything this makes")],
-    data: Annotated[Path | None, typer.Option(help="folder of cases with segmentations")] = None,
+    data: options.Data = None,
     by: Annotated[str, typer.Option(help="fold, or centre: leave one hospital of BraTS-Africa out at a time")] = "fold",
     folds: Annotated[int | None, typer.Option(help="how many, with --by fold (default: 5)", min=2)] = None,
     init: Annotated[
         str, typer.Option(help="model file to start from, which has not seen these cases either; 'starter' or 'random'")
     ] = "random",
-    stage: Annotated[str | None, typer.Option(help="committed settings: cpu, pretrain or finetune")] = None,
-    preset: Annotated[str | None, typer.Option(help="network, unless the model of --init names it")] = None,
+    stage: options.Stage = None,
+    preset: options.Preset = None,
     minutes: Annotated[float | None, typer.Option(help="train each for so long, instead of for train.steps")] = None,
-    phantoms: Annotated[
-        bool, typer.Option("--phantoms", help="the cases are made up, though not by this program, whose own say so")
-    ] = False,
-    convention: Annotated[str | None, typer.Option(help="label numbers, where names don't tell: brats2021, brats2023")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings, over those of --stage")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="one setting, such as train.steps=4000")] = None,
-    seed: Annotated[int | None, typer.Option(help="equal seeds give equal weights on one machine's CPU", min=0)] = None,
+    patients: options.Patients = None,
+    phantoms: options.Phantoms = False,
+    convention: options.LabelNumbers = None,
+    config: options.SettingsFile = None,
+    settings: options.OneSetting = None,
+    seed: options.Seed = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the one begun in --out")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="begin anew where one was begun before")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON")] = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Score every case by a model that has not seen it: train once for each fold or centre that is left out.
 
@@ -62,13 +62,13 @@ def crossval(
             raise UsageError(
                 "--folds", found="--by centre", expected="--by fold", remedy="there is one training for each centre"
             )
-        options = {
+        given = {
             "seed": seed,
             "minutes": minutes,
             "model": network_named(preset),
-            "split": {"by": by} if folds is None else {"by": by, "folds": folds},
+            "split": with_patients({"by": by} if folds is None else {"by": by, "folds": folds}, patients),
         }
-        study = new_study(out, data, init, stage, options, phantoms, convention, config, settings or [])
+        study = new_study(out, data, init, stage, given, phantoms, convention, config, settings or [])
     how = study.config.split.by
     if how not in ("fold", "centre"):  # by --set, which wins over --by
         raise ConfigError("split.by", found=how, expected="fold or centre", remedy="say --by instead")
@@ -82,7 +82,7 @@ def crossval(
     fitted, cases = {}, {}
     with hold_folder(out, CROSSVAL) as alone:
         if not resume:
-            take_folder(out, CROSSVAL, overwrite, needed=[data, config, study.init])
+            take_folder(out, CROSSVAL, overwrite, needed=[data, config, patients, study.init])
             keep_study(study, "crossval")
         if alone:
             study.prepared.clear_unfinished()

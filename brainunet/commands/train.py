@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from brainunet.commands import study_options as options
 from brainunet.errors import UsageError
 from brainunet.terminal import progress_bar, require_resume_alone, telling_how_to_go_on
 
@@ -22,25 +23,24 @@ PERMILLE = 1000  # of a training, for the progress bar
 def train(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="folder for models, curves and everything else this makes")],
-    data: Annotated[Path | None, typer.Option(help="folder of cases with segmentations")] = None,
+    data: options.Data = None,
     init: Annotated[str, typer.Option(help="model file to start from, 'starter' or 'random'")] = "random",
-    stage: Annotated[str | None, typer.Option(help="committed settings: cpu, pretrain or finetune")] = None,
-    preset: Annotated[str | None, typer.Option(help="network, unless the model of --init names it")] = None,
+    stage: options.Stage = None,
+    preset: options.Preset = None,
     minutes: Annotated[float | None, typer.Option(help="train for so long, instead of for train.steps")] = None,
     validation: Annotated[str | None, typer.Option(help="ids of the cases to keep aside, with commas; 'none' for none")] = None,
     folds: Annotated[int | None, typer.Option(help="keep one of so many folds aside (see --fold)")] = None,
     fold: Annotated[int | None, typer.Option(help="which of --folds to keep aside, from 1 (default: 1)")] = None,
     leave_out: Annotated[str | None, typer.Option(help="keep a whole BraTS-Africa centre aside: CRV, NKDC, ...")] = None,
-    phantoms: Annotated[
-        bool, typer.Option("--phantoms", help="the cases are made up, though not by this program, whose own say so")
-    ] = False,
-    convention: Annotated[str | None, typer.Option(help="label numbers, where names don't tell: brats2021, brats2023")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings, over those of --stage")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="one setting, such as train.steps=4000")] = None,
-    seed: Annotated[int | None, typer.Option(help="equal seeds give equal weights on one machine's CPU", min=0)] = None,
+    patients: options.Patients = None,
+    phantoms: options.Phantoms = False,
+    convention: options.LabelNumbers = None,
+    config: options.SettingsFile = None,
+    settings: options.OneSetting = None,
+    seed: options.Seed = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the training begun in --out")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="begin anew where one was begun before")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON")] = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Train a network on the cases of a folder; leaves the last and the best model, curves (PNG, CSV) and a summary.
 
@@ -53,12 +53,12 @@ def train(
         require_resume_alone(context, "a training")
         study = saved_study(out, "training")
     else:
-        split = _split(validation, folds, fold, leave_out)
-        options = {"seed": seed, "minutes": minutes, "model": network_named(preset), "split": split}
-        study = new_study(out, data, init, stage, options, phantoms, convention, config, settings or [])
+        split = with_patients(_split(validation, folds, fold, leave_out), patients)
+        given = {"seed": seed, "minutes": minutes, "model": network_named(preset), "split": split}
+        study = new_study(out, data, init, stage, given, phantoms, convention, config, settings or [])
     with hold_folder(out, STUDY) as alone:
         if not resume:
-            take_folder(out, STUDY, overwrite, needed=[data, config, study.init])
+            take_folder(out, STUDY, overwrite, needed=[data, config, patients, study.init])
             keep_study(study, "training")
         if alone and study.cache is None:
             study.prepared.clear_unfinished()
@@ -80,7 +80,7 @@ def new_study(
     data: Path | None,
     init: str,
     stage: str | None,
-    options: Mapping[str, Any],
+    asked: Mapping[str, Any],
     phantoms: bool,
     convention: str | None,
     config: Path | None,
@@ -101,7 +101,7 @@ def new_study(
     if data is None:
         raise UsageError("--data", found="nothing", expected="a folder of cases")
     start = None if init == "random" else STARTER if init == "starter" else Path(init)
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in asked.items() if value is not None}
     base = {**(stage_settings(stage) if stage else {}), **settings_of_model(start)}
     if any(setting.partition("=")[0].strip() == "train.steps" for setting in settings):
         if "minutes" in given:
@@ -112,6 +112,19 @@ def new_study(
     resolved = load(FitConfig, config, settings, base=base, options=given)
     starting_model(start, resolved.model, resolved.preprocess, resolved.seed)  # refused now and not after reading cases
     return Study(out, data, resolved, start, parse_convention(convention), phantoms)
+
+
+def with_patients(split: Mapping[str, Any] | None, patients: Path | None) -> Mapping[str, Any] | None:
+    """Settings of a split, with a hospital's list of patients where there is one.
+
+    Raises:
+        ConfigError: a file that is no such list.
+    """
+    if patients is None:
+        return split
+    from brainunet.data.patients import read_patients
+
+    return {**(split or {}), "patients": read_patients(patients)}
 
 
 def network_named(preset: str | None) -> dict[str, str] | None:

@@ -3,49 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from brainunet.data.centres import centre_of
+from brainunet.data.patients import patient_of, same_patients
 from brainunet.errors import ConfigError
 from brainunet.settings import Settings, nearest
 
 Side = Literal["train", "validation"]
 HELD_OUT = 0.2
 
-# One patient under two names in BraTS 2021.
-SAME_PATIENT: Final[Mapping[str, str]] = MappingProxyType(
-    {"BraTS2021_00758": "BraTS2021_00626", "BraTS2021_00639": "BraTS2021_00557"}
-)
-_VISIT = re.compile(r"^BraTS-(?P<cohort>[A-Za-z]+)-(?P<number>\d{5})-\d{3}$", re.IGNORECASE)
-_BRATS2021 = re.compile(r"^BraTS2021_(?P<number>\d{5})$", re.IGNORECASE)
 
-
-def patient_of(case_id: str) -> str:
-    """The patient of a case: visits share one, and so do the known pairs of BraTS 2021.
-
-    >>> patient_of("brats-ssa-00002-001"), patient_of("BraTS2021_00758")
-    ('BraTS-SSA-00002', 'BraTS2021_00626')
-    """
-    # cases are found in any letter case, and a patient has one name
-    if match := _VISIT.match(case_id):
-        return f"BraTS-{match['cohort'].upper()}-{match['number']}"
-    if match := _BRATS2021.match(case_id):
-        name = f"BraTS2021_{match['number']}"
-        return SAME_PATIENT.get(name, name)
-    return case_id
-
-
-def hold_out(case_ids: Iterable[str], before: Mapping[str, Side] = MappingProxyType({})) -> dict[str, Side]:
+def hold_out(
+    case_ids: Iterable[str], before: Mapping[str, Side] = MappingProxyType({}), patients: Mapping[str, str] | None = None
+) -> dict[str, Side]:
     """The side of each case: max(1, 20 %) of them, those of lowest hash, are held out for validation.
 
     A case (and every visit of its patient) keeps the side it had ``before``; new cases fill up what is missing. Of two or
     more patients one is left to train on; one alone is held out: with nothing to train on, the site only evaluates.
+
+    Args:
+        patients: case -> patient of every case; None goes by the names.
 
     >>> sides = hold_out([f"case{i}" for i in range(10)])
     >>> sorted(sides.values()).count("validation")
@@ -55,10 +38,11 @@ def hold_out(case_ids: Iterable[str], before: Mapping[str, Side] = MappingProxyT
     """
     cases = sorted(set(case_ids))
     quota = max(1, int(HELD_OUT * len(cases)))
-    sides: dict[str, Side] = {patient_of(case): side for case, side in before.items()}
+    of = patients or {case: patient_of(case) for case in (*cases, *before)}
+    sides: dict[str, Side] = {of[case]: side for case, side in before.items()}
     visits: dict[str, int] = {}
     for case in cases:
-        visits[patient_of(case)] = visits.get(patient_of(case), 0) + 1
+        visits[of[case]] = visits.get(of[case], 0) + 1
     held = sum(n for patient, n in visits.items() if sides.get(patient) == "validation")
     new = sorted(visits.keys() - sides.keys(), key=_hash)
     for patient in new:
@@ -66,32 +50,35 @@ def hold_out(case_ids: Iterable[str], before: Mapping[str, Side] = MappingProxyT
         needed_to_train = patient == new[-1] and len(visits) > 1 and all(sides.get(p) != "train" for p in visits)
         sides[patient] = "validation" if held < quota and not needed_to_train else "train"
         held += visits[patient] if sides[patient] == "validation" else 0
-    return {case: sides[patient_of(case)] for case in cases}
+    return {case: sides[of[case]] for case in cases}
 
 
-def folds(case_ids: Iterable[str], count: int, seed: int = 42) -> list[list[str]]:
+def folds(case_ids: Iterable[str], count: int, seed: int = 42, patients: Mapping[str, str] | None = None) -> list[list[str]]:
     """The cases in ``count`` folds of nearly equal size, all of a patient in one; depends on names and seed alone.
 
     >>> [len(fold) for fold in folds([f"case{i}" for i in range(7)], 3)]
     [3, 2, 2]
 
+    Args:
+        patients: case -> patient of every case; None goes by the names.
+
     Raises:
         ConfigError: a fold would be empty.
     """
-    patients: dict[str, list[str]] = {}
+    visits: dict[str, list[str]] = {}
     for case in sorted(set(case_ids)):
-        patients.setdefault(patient_of(case), []).append(case)
-    if not 2 <= count <= len(patients):
+        visits.setdefault(patients[case] if patients else patient_of(case), []).append(case)
+    if not 2 <= count <= len(visits):
         raise ConfigError(
             "--folds",
-            found=f"{count} folds of {len(patients)} patients",
-            expected=f"2 to {len(patients)}" if len(patients) > 1 else "at least two patients",
+            found=f"{count} folds of {len(visits)} patients",
+            expected=f"2 to {len(visits)}" if len(visits) > 1 else "at least two patients",
             remedy="ask for fewer folds: one without a case has nothing to score",
         )
     dealt: list[list[str]] = [[] for _ in range(count)]
     # the patients with most visits first, each to the fold that has least
-    for patient in sorted(patients, key=lambda name: (-len(patients[name]), _hash(f"{seed} {name}"))):
-        min(dealt, key=len).extend(patients[patient])
+    for patient in sorted(visits, key=lambda name: (-len(visits[name]), _hash(f"{seed} {name}"))):
+        min(dealt, key=len).extend(visits[patient])
     return [sorted(fold) for fold in dealt]
 
 
@@ -129,6 +116,7 @@ class SplitConfig(Settings):
         by: "patients" keeps a fifth of the patients (see :func:`hold_out`), "fold" one of ``folds``, "centre" those of one
             hospital, "ids" the ``cases`` named, "none" nothing.
         fold: from 1.
+        patients: case -> patient of every case, where names don't tell; empty goes by the names.
     """
 
     by: Literal["patients", "fold", "centre", "ids", "none"] = "patients"
@@ -136,6 +124,7 @@ class SplitConfig(Settings):
     fold: Annotated[int, Field(ge=1)] = 1
     centre: str = ""
     cases: tuple[str, ...] = ()
+    patients: Mapping[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -152,12 +141,13 @@ def split_by(config: SplitConfig, case_ids: Iterable[str]) -> Split:
         ConfigError: a fold, centre or case that is not there, a patient on both sides, or no case left to train on.
     """
     ids = sorted(set(case_ids))
+    patients = same_patients(ids, config.patients)
     match config.by:
         case "patients":
-            sides = hold_out(ids)
+            sides = hold_out(ids, patients=patients)
             aside = {case for case in ids if sides[case] == "validation"}
         case "fold":
-            dealt = folds(ids, config.folds)
+            dealt = folds(ids, config.folds, patients=patients)
             if config.fold > len(dealt):
                 raise ConfigError("--fold", found=str(config.fold), expected=f"1 to {len(dealt)}")
             aside = set(dealt[config.fold - 1])
@@ -177,7 +167,7 @@ def split_by(config: SplitConfig, case_ids: Iterable[str]) -> Split:
     if strange := sorted(aside - set(ids)):
         raise ConfigError("--validation", found=f"{strange[0]} ({nearest(strange[0], ids)})", expected="cases of the data")
     train = [case for case in ids if case not in aside]
-    if both := sorted({patient_of(case) for case in train} & {patient_of(case) for case in aside}):
+    if both := sorted({patients[case] for case in train} & {patients[case] for case in aside}):
         raise ConfigError("--validation", found=f"patient {both[0]} on both sides", expected="all of a patient's cases on one")
     if not train:
         remedy = "keep fewer aside; --validation none keeps none"

@@ -82,11 +82,15 @@ def _usable_ids(study: Study, on_progress: Progress) -> list[str]:
 
 
 def _splits(study: Study, by: By, ids: Sequence[str]) -> dict[str, SplitConfig]:
+    patients = study.config.split.patients
     if by == "centre":
-        splits = {name: SplitConfig(by="centre", centre=name) for name in by_centre(ids)}
+        splits = {name: SplitConfig(by="centre", centre=name, patients=patients) for name in by_centre(ids)}
     else:
         count = study.config.split.folds
-        splits = {f"fold-{number}": SplitConfig(by="fold", folds=count, fold=number) for number in range(1, count + 1)}
+        splits = {
+            f"fold-{number}": SplitConfig(by="fold", folds=count, fold=number, patients=patients)
+            for number in range(1, count + 1)
+        }
     for split in splits.values():
         split_by(split, ids)
     return splits

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from brainunet.data.splits import patient_of
+from brainunet.data.patients import patient_of
 from brainunet.errors import PrivacyError
 from brainunet.records import Case
 

@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from brainunet.data.centres import centre_of
-from brainunet.data.splits import patient_of
+from brainunet.data.patients import patient_of
 from brainunet.errors import ConfigError, UsageError
 from brainunet.settings import nearest
 from brainunet_sim.scenario import PartitionConfig

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brainunet.data.splits import SAME_PATIENT, Side, SplitConfig, by_centre, folds, hold_out, patient_of, split_by
+from brainunet.data.patients import SAME_PATIENT, patient_of
+from brainunet.data.splits import Side, SplitConfig, by_centre, folds, hold_out, split_by
 from brainunet.errors import ConfigError
 
 african = st.builds("BraTS-SSA-{:05d}-{:03d}".format, st.integers(1, 40), st.integers(0, 2))

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brainunet.data.splits import hold_out, patient_of
+from brainunet.data.patients import patient_of
+from brainunet.data.splits import hold_out
 from brainunet.errors import ConfigError, UsageError
 from brainunet_sim.partition import DEFAULT_SITES, MIN_PATIENTS, PARTITIONS, partition, partition_from_file
 from brainunet_sim.scenario import PartitionConfig

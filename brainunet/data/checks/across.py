@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from brainunet.data.checks.findings import CaseReport, Finding, note, warning
-from brainunet.data.splits import patient_of
+from brainunet.data.patients import patient_of
 
 
 def not_duplicated(reports: Sequence[CaseReport]) -> Mapping[str, Sequence[Finding]]:
