@@ -26,7 +26,7 @@ from brainunet.labels import Convention, Modality
 from brainunet.weights import Weights
 
 # One more whenever a task or a reply changes, the settings in a task included: unknown ones are refused at a site.
-PROTOCOL: Final = 2
+PROTOCOL: Final = 3
 
 Structure: TypeAlias = Literal["ET", "TC", "WT", "NETC", "SNFH"]  # a region, or a label scored alone (ET is both)
 
@@ -171,19 +171,21 @@ class FaultCode(StrEnum):
 class Message(Record):
     """What every task and reply says about itself; ``round`` counts from 1 and names the exchange."""
 
-    protocol: Literal[2] = PROTOCOL
+    protocol: Literal[3] = PROTOCOL
     run: Name
     round: Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 
 
 class Task(Message):
-    """``answer_within_s``: how long the coordinator waits, counted from its sending; None sets no limit."""
+    """``answer_within_s``: how long the coordinator waits, counted from its sending; None sets no limit. ``demo``: it is for a
+    demonstration, in which cases that are marked as made up may take part."""
 
     model: ModelConfig
     preprocess: PreprocessConfig
     validation: ValidationConfig = ValidationConfig()
     answer_within_s: Annotated[int, Field(strict=True, ge=1, le=31_536_000)] | None = None
     local: Local = "none"
+    demo: Annotated[bool, Field(strict=True)] = False
     weights: WeightsField
 
 

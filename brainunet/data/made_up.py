@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from brainunet.data.volumes import description_of
+from brainunet.errors import DataError
 from brainunet.records import Case
 
 MARK: Final = "brainunet phantom: made up, of no patient"  # in the header's 80 letters for a description
@@ -19,6 +21,16 @@ def is_made_up(case: Case) -> bool:
         UnreadableVolume: a header that can't be read.
     """
     return carries_mark([*case.images.values(), *([case.label] if case.label else [])])
+
+
+def made_up_among(cases: Iterable[Case]) -> list[str]:
+    """The ids of those that carry the mark; what can't be read is said when it is."""
+    found = []
+    for case in cases:
+        with suppress(DataError):
+            if is_made_up(case):
+                found.append(case.case_id)
+    return found
 
 
 def carries_mark(paths: Iterable[Path]) -> bool:

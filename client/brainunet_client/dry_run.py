@@ -90,12 +90,17 @@ def _task_at_hand(home: Home) -> tuple[AnyTask, str]:
             if isinstance(task, TrainTask):
                 return task, "the last task received"
             # a run ends with a scoring, which sends far less than the training that the next one asks for
-            told = {"validation": task.validation, "local": task.local}  # what is told of the scores, and what stays here
+            told = {
+                "validation": task.validation,
+                "local": task.local,
+                "demo": task.demo,
+            }  # what is told of the scores, and what stays here
             return _training(task.weights, task).model_copy(update=told), "a short training of the last model received"
         except FederationError as error:
             log.warning("the last task received is left alone: %s", error)
     weights, card = read_model(STARTER)
-    return _training(weights, card), "the starter model"
+    # which federation it will be is not known yet, so made-up cases are none of its business
+    return _training(weights, card).model_copy(update={"demo": True}), "the starter model"
 
 
 def _training(weights: Weights, of: ModelCard | EvaluateTask) -> TrainTask:

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from brainunet.data.cache import CaseCache
 from brainunet.data.cases import find_cases
+from brainunet.data.made_up import made_up_among
 from brainunet.data.splits import Side, hold_out
 from brainunet.errors import DataError
 from brainunet.files import writing_aside
@@ -48,7 +49,8 @@ def open_site(
             copies of cases that are no longer used, or that were prepared for other tasks, leave the cache.
 
     Raises:
-        DataError: no usable case, or kept sides that can't be read.
+        DataError: no usable case, cases that are made up though the task is for no demonstration, or kept sides that can't be
+            read.
         PrivacyError: a register of excluded cases that can't be read.
         ConfigError: a kit that is not good.
         BrainUNetError: a home that can't be written, or a ledger that can't be continued.
@@ -72,6 +74,13 @@ def open_site(
             found=f"no usable case ({len(found.problems)} with problems, {excluded} excluded by {home.consent.name})",
             expected="at least one",
             remedy=f"mend what {home.log.name} names",
+        )
+    if not task.demo and (made_up := made_up_among(cases)):
+        raise DataError(
+            data,
+            found=f"{len(made_up)} of {len(cases)} cases are made up, as their files say (the first is {made_up[0]})",
+            expected="cases of patients: this federation is no demonstration",
+            remedy="keep made-up cases in a folder of their own",
         )
     sides = _fixed_sides(home, [case.case_id for case in cases])
     return Site.of(name, cases, sides, CaseCache(home.cache), home.work)

@@ -32,6 +32,7 @@ class Plan:
         deadline_s: how long the sites have for one exchange; None waits for all.
         max_site_share: see ``brainunet_server.shares``.
         durable: replies on disk outlive a power cut, and a server killed in mid-round does not ask for them again.
+        demo: sites may take part with made-up cases.
     """
 
     run: str
@@ -47,6 +48,7 @@ class Plan:
     local: Local = "none"
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     durable: bool = False
+    demo: bool = False
 
 
 class Strategy(Protocol):
@@ -164,6 +166,7 @@ def rounds(
         validation=plan.validation,
         answer_within_s=plan.deadline_s,
         local=plan.local,
+        demo=plan.demo,
         weights=weights,
     )
     results = [_result(answer, task, plan.admission) for answer in exchange.ask(task, exchange.sites())]
@@ -183,6 +186,7 @@ def _train(plan: Plan, number: int, weights: Weights, exchange: Exchange, strate
         proximal_mu=strategy.proximal_mu,
         answer_within_s=plan.deadline_s,
         local=plan.local,
+        demo=plan.demo,
         weights=weights,
     )
     replies = Replies(folder, task, durable=plan.durable)

@@ -125,6 +125,7 @@ def plan_of(run: RunFile, config: FederationConfig) -> Plan:
         deadline_s=config.rounds.deadline_s,
         admission=run.settings.admission,
         durable=True,
+        demo=run.said.demo,
     )
 
 

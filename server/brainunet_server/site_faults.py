@@ -43,7 +43,8 @@ FAULTS: Final[Mapping[FaultCode, Meaning]] = MappingProxyType(
             "the loss is no longer a number", f"lower train.learning_rate, {_ANEW}", lasting=True
         ),
         FaultCode.NO_USABLE_CASES: Meaning(
-            "the site finds no case that it can use", "the site looks with brainunet-client --data DIR --check"
+            "the site finds no case that it can use, or has made-up ones in what is no demonstration",
+            "the site looks with brainunet-client --data DIR --check",
         ),
         FaultCode.SITE_NOT_READY: Meaning(
             "the site's own settings, kit or register can't be read", "the site looks with brainunet-client --data DIR --check"

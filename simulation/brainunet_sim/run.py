@@ -119,7 +119,7 @@ def federate(
     server = server_app(
         lambda exchange: conduct(
             run,
-            plan(run_id, config, min_sites=len(sites)),
+            plan(run_id, config, min_sites=len(sites), demo=True),
             lambda: start,
             card,
             keeping,

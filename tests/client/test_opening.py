@@ -14,6 +14,7 @@ from brainunet import chain
 from brainunet.certificates import make_request, new_site_key
 from brainunet.config import PreprocessConfig
 from brainunet.data.cache import settings_digest
+from brainunet.data.phantom import write_phantoms
 from brainunet.data.splits import hold_out
 from brainunet.errors import BrainUNetError, ConfigError, DataError, PrivacyError
 from brainunet.labels import Convention, Modality
@@ -248,3 +249,26 @@ def test_a_disk_that_is_away_for_an_hour_costs_no_copy(home: Home, data: Path) -
             open_site(home.path, data, TASK, in_earnest=True)
 
     assert left(home) == before
+
+
+def made_up_beside_real(data: Path) -> None:
+    """One made-up case among those of patients."""
+    write_phantoms(data, cases=1, style="gli", seed=0, shape=(32, 36, 32), centres=("LILY",))
+
+
+def test_one_made_up_case_among_those_of_patients_is_enough_to_be_refused(home: Home, data: Path) -> None:
+    made_up_beside_real(data)
+
+    with pytest.raises(DataError, match="1 of 11 cases are made up, as their files say") as refused:
+        open_site(home.path, data, TASK.model_copy(update={"demo": False}))
+
+    assert "keep made-up cases in a folder of their own" in str(refused.value).lower()
+    assert not home.sides.exists()  # and they get no side
+
+
+def test_in_a_demonstration_made_up_cases_take_part(home: Home, data: Path) -> None:
+    made_up_beside_real(data)
+
+    site = open_site(home.path, data, TASK.model_copy(update={"demo": True}))
+
+    assert len(site.train) + len(site.validation) == 11

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from brainunet.certificates import new_site_key, write_site_key
+from brainunet.data.phantom import write_phantoms
 from brainunet.labels import Modality
 from brainunet_client.home import Home, open_home
 from brainunet_client.preflight import CHECKS, Check, Context, exit_code, run_checks, to_json
@@ -219,6 +220,17 @@ def test_too_few_cases_to_train_on_or_to_tell_figures_of_are_warned_of(home: Hom
     assert "nothing to train on" in checks["data"].said
     assert checks["validation cases"].said.startswith("1 for validation, and figures are withheld below 3")
     assert "min_cases" in checks["validation cases"].remedy
+
+
+def test_made_up_cases_are_named_since_only_demonstrations_take_them(home: Home, data: Path, tmp_path: Path) -> None:
+    assert "made-up cases" not in look(home, data)
+    write_phantoms(tmp_path / "made up", cases=2, style="gli", seed=0, shape=(32, 36, 32), centres=("CRV",))
+
+    check = look(home, tmp_path / "made up")["made-up cases"]
+
+    assert check.outcome == "WARN"
+    assert check.said.startswith("2 of 2 usable cases, as their files say: BraTS-SSA-")
+    assert "no demonstration refuses" in check.remedy
 
 
 def test_cases_are_counted_on_the_sides_that_they_have_already(home: Home, data: Path) -> None:

@@ -127,7 +127,17 @@ def test_a_reason_is_told_on_the_screen_and_a_code_to_the_coordinator(
 
 
 def test_weights_of_another_network_do_not_fit(home: Home, data: Path) -> None:
-    assert code_of(done(home, data, messages.evaluate_task())) is FaultCode.MODEL_DOES_NOT_FIT
+    task = messages.evaluate_task().model_copy(update={"demo": True})
+
+    assert code_of(done(home, data, task)) is FaultCode.MODEL_DOES_NOT_FIT
+
+
+def test_made_up_cases_take_part_in_demonstrations_alone(home: Home, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    in_earnest = done(home, data, evaluate_task(WEIGHTS, demo=False))
+
+    assert code_of(in_earnest) is FaultCode.NO_USABLE_CASES
+    assert "3 of 3 cases are made up, as their files say" in capsys.readouterr().out
+    assert isinstance(done(home, data, evaluate_task(WEIGHTS, demo=True)), EvaluateReply)
 
 
 def test_the_register_is_written_down_when_it_has_changed_and_its_patients_leave_the_cache(home: Home, data: Path) -> None:

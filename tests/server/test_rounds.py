@@ -158,8 +158,9 @@ def test_a_run_taken_up_after_a_round_ends_as_if_it_had_not_stopped() -> None:
 def test_the_task_carries_what_the_plan_and_the_strategy_say(tmp_path: Path) -> None:
     exchange = SitesOfNumbers({"CRV": adds(1.0)})
 
-    list(rounds(PLAN, START, 0, exchange, TakesTheMean(proximal_mu=0.25), tmp_path))
+    list(rounds(replace(PLAN, demo=True), START, 0, exchange, TakesTheMean(proximal_mu=0.25), tmp_path))
 
+    assert [task.demo for task in exchange.tasks] == [True] * len(exchange.tasks)  # the last one, that only scores, too
     task = exchange.tasks[0]
     assert isinstance(task, TrainTask)
     assert (task.run, task.seed, task.proximal_mu) == (PLAN.run, PLAN.seed, 0.25)

@@ -254,3 +254,11 @@ def test_a_run_is_gone_on_with_as_it_was_begun_when_nothing_else_is_said(folder:
     assert remembered(folder, ServeOptions()) == begun
     assert remembered(folder, ServeOptions(overrides=("rounds.count=6",))).overrides == ("rounds.count=6",)
     assert remembered(folder, ServeOptions(new_run=True)) == ServeOptions(new_run=True)
+
+
+@pytest.mark.parametrize("demo", [False, True])
+def test_a_run_that_was_begun_as_a_demonstration_is_one_to_its_end(demo: bool, folder: Folder) -> None:
+    run = take_up_run(folder, CONFIG, CARD, new_run=False, said=Said(demo=demo))
+
+    assert plan_of(run, CONFIG).demo is demo
+    assert plan_of(take_up(folder), CONFIG).demo is demo  # after a restart, too

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from brainunet.config import PreprocessConfig
 from brainunet.data.cache import CaseCache
 from brainunet.data.cases import find_cases
+from brainunet.data.made_up import made_up_among
 from brainunet.data.preprocess import prepare
 from brainunet.data.splits import Side, hold_out
 from brainunet.errors import DataError, PrivacyError
@@ -38,12 +39,14 @@ class Looked:
         usable: those of them that could be read.
         refused: the others, and files that make no case, with the reasons.
         excluded: how many the register takes out.
+        made_up: ids of the usable cases that are marked as made up.
     """
 
     allowed: tuple[str, ...]
     usable: tuple[str, ...]
     refused: tuple[Problem, ...]
     excluded: int
+    made_up: tuple[str, ...] = ()
 
 
 def data(context: Context) -> list[Check]:
@@ -97,7 +100,8 @@ def look(folder: Path, home: Home, register: Collection[str]) -> Looked:
                 usable.append(case.case_id)
             except DataError as error:
                 refused.append(Problem(case.case_id, str(error)))
-    return Looked(tuple(case.case_id for case in cases), tuple(usable), tuple(refused), excluded)
+    made_up = made_up_among(case for case in cases if case.case_id in usable)
+    return Looked(tuple(case.case_id for case in cases), tuple(usable), tuple(refused), excluded, tuple(made_up))
 
 
 def tell(looked: Looked, before: Mapping[str, Side], min_cases: int) -> list[Check]:
@@ -119,6 +123,10 @@ def tell(looked: Looked, before: Mapping[str, Side], min_cases: int) -> list[Che
         reasons = some([_named(problem) for problem in looked.refused], " ")
         remedy = "brainunet check DIR looks at more than this, and with --out shows each case"
         checks.append(Check("refused cases", "WARN", reasons, remedy, DATA))
+    if looked.made_up:
+        said = f"{len(looked.made_up)} of {len(looked.usable)} usable cases, as their files say: {some(looked.made_up, ', ')}"
+        remedy = "keep them in a folder of their own: a federation that is no demonstration refuses a site that has any"
+        checks.append(Check("made-up cases", "WARN", said, remedy, DATA))
     if looked.usable and validation < min_cases:
         said = f"{validation} for validation, and figures are withheld below {min_cases}: this site's scores stay unknown"
         checks.append(Check("validation cases", "WARN", said, "add cases, or lower min_cases in site.toml", DATA))
