@@ -14,8 +14,8 @@ from brainunet.data.phantom import write_phantoms
 from brainunet.model import build, weights_of
 from brainunet.spool import write_packed
 from brainunet.wire import pack
-from brainunet_client.cli import _in_words
 from brainunet_client.cli import main as brainunet_client
+from brainunet_client.cli_data import in_words
 from brainunet_client.home import Home, hold_lock, open_home
 from tests.support.coordinator import SERVER
 from tests.support.simulation import run
@@ -155,7 +155,7 @@ def test_a_dry_run_says_of_each_figure_whether_it_is_withheld_or_there_is_none()
         "besides": "",
     }
 
-    said = list(_in_words(facts))
+    said = list(in_words(facts))
 
     assert "  ET dice: mean 0.5000, median withheld of 3 cases, 0 missing" in said
     assert "  TC dice: mean none, median none of 0 cases, 3 missing" in said
