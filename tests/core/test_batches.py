@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import gc
-import io
 import logging
 import os
-import pickle
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
 from brainunet.config import AugmentConfig, TrainConfig
 from brainunet.data.patches import PatchSource
-from brainunet.errors import BrainUNetError, ConfigError, DataError, GeometryMismatch
+from brainunet.errors import ConfigError, GeometryMismatch
 from brainunet.model import weights_of
 from brainunet.training import batches as module
-from brainunet.training.batch_worker import portable
 from brainunet.training.batches import Recipe, batches, slow_changes, workers_for
 from brainunet.training.loop import train
 from tests.support.nets import network
@@ -262,67 +257,6 @@ def test_a_training_that_is_interrupted_or_killed_leaves_no_orphans(how: signal.
         training.kill()
         training.wait()
     assert said.count("Traceback") == (how is signal.SIGINT)  # the training's own, and none of a worker
-
-
-def test_every_error_of_ours_comes_whole_from_another_process() -> None:
-    for kind in (BrainUNetError, DataError, GeometryMismatch):
-        error = kind(Path("/data/scan.nii"), found="nothing", expected="something", remedy="look")
-        again = pickle.loads(pickle.dumps(error))
-        assert type(again) is kind
-        assert str(again) == str(error)
-        assert (again.where, again.found, again.expected, again.remedy) == ("scan.nii", "nothing", "something", "look")
-
-
-class StubbornError(Exception):
-    """One that can't be pickled back."""
-
-    def __init__(self, one: str, two: str) -> None:
-        super().__init__(f"{one} and {two}")
-
-
-def test_an_error_that_cannot_be_sent_is_told_in_words() -> None:
-    assert str(portable(StubbornError("this", "that"))) == "training patches: StubbornError: this and that."
-    assert isinstance(portable(MemoryError()), MemoryError)
-
-
-def mapped(folder: Path) -> PatchSource:
-    """A source whose arrays lie in files, as those of the cache do."""
-    case = CASES[0]
-    assert case.label is not None
-    arrays: list[npt.NDArray[Any]] = []
-    for name, array in (("image", case.image), ("label", case.label)):
-        np.save(folder / f"{name}.npy", array)
-        arrays.append(np.lib.format.open_memmap(folder / f"{name}.npy", mode="r"))
-    return PatchSource(replace(case, image=arrays[0], label=arrays[1]))
-
-
-def sent(recipe: Recipe) -> tuple[int, Recipe]:
-    """How many bytes a recipe takes on its way to a worker, and what arrives."""
-    pipe = io.BytesIO()
-    module.send_recipe(recipe, pipe)
-    pipe.seek(0)
-    size = pickle.load(pipe)
-    return size, pickle.loads(pipe.read(size))
-
-
-def test_cases_of_the_cache_are_sent_by_name_and_read_from_the_same_pages(tmp_path: Path) -> None:
-    source = mapped(tmp_path)
-
-    size, again = sent(Recipe([source], SSA, 1))
-
-    assert size < source.image.nbytes / 2
-    assert isinstance(again.sources[0].image, np.memmap)
-    assert np.array_equal(again.sources[0].image, CASES[0].image)
-    assert bits([again.make(3)]) == bits([Recipe([PatchSource(CASES[0])], SSA, 1).make(3)])
-
-
-def test_a_part_of_a_mapped_file_is_sent_as_it_is(tmp_path: Path) -> None:
-    source = mapped(tmp_path)
-    source.image = source.image[:, 2:]
-
-    _, again = sent(Recipe([source], SSA, 1))
-
-    assert np.array_equal(again.sources[0].image, source.image)
 
 
 def test_a_worker_helps_where_there_is_much_to_do_and_nobody_has_set_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
