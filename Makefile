@@ -11,7 +11,8 @@ DEMO_OPTIONS ?= --phantom --sites 3 --partition centre --rounds 5 --set phantom.
 
 BIN := .venv/bin
 READY := .venv/.ready
-PYTEST := $(BIN)/pytest $(if $(WORKERS),-n $(WORKERS)) $(PYTEST_OPTIONS)
+# Each worker takes tests in a row, so that what a file's tests share is made once, and at the end takes over from the other.
+PYTEST := $(BIN)/pytest $(if $(WORKERS),-n $(WORKERS) --dist worksteal) $(PYTEST_OPTIONS)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo federation check test test-faults lint clean

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,14 +20,25 @@ from brainunet.files import clear_unfinished, writing_aside
 from brainunet.folders import FolderKind, hold_folder
 from tests.support.rights import open_folder, ordinary_rights
 from tests.support.simulation import run
-from tests.support.trainings import TINY, trained, write_cases
+from tests.support.trainings import TINY, write_cases
 
 KIND = FolderKind(what="training", marks=frozenset(), begun="a", made_here=("a", "b"))
+BEGIN: dict[str, tuple[str, ...]] = {"train": ("--validation", "none"), "crossval": ("--folds", "2")}
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cases(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Command -> a folder in which it has run; read, never written."""
+    folders = {}
+    for command, how in BEGIN.items():
+        folders[command] = tmp_path_factory.mktemp(command) / "out"
+        assert run(brainunet, command, "--out", folders[command], "--data", data, *TINY, *how).code == 0
+    return folders
 
 
 @contextmanager
@@ -52,11 +64,10 @@ def held_by_another(out: Path) -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.parametrize("command", ["train", "crossval"])
 @pytest.mark.parametrize("how", [("--overwrite",), ("--resume",)])
 def test_a_second_training_in_one_folder_is_refused_and_changes_nothing(
-    command: str, how: tuple[str, ...], data: Path, tmp_path: Path
+    command: str, how: tuple[str, ...], data: Path, done: dict[str, Path]
 ) -> None:
-    out = tmp_path / "out"
-    begin = ("--data", data, *TINY, *(("--folds", "2") if command == "crossval" else ("--validation", "none")))
-    assert run(brainunet, command, "--out", out, *begin).code == 0
+    out = done[command]
+    begin: tuple[str | Path, ...] = ("--data", data, *TINY, *BEGIN[command])
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
     with held_by_another(out):
@@ -68,10 +79,8 @@ def test_a_second_training_in_one_folder_is_refused_and_changes_nothing(
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
-def test_a_fold_that_is_trained_elsewhere_is_not_trained_by_crossval(data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-
-    assert run(brainunet, "crossval", "--out", out, "--data", data, "--folds", "2", *TINY).code == 0
+def test_a_fold_that_is_trained_elsewhere_is_not_trained_by_crossval(done: dict[str, Path], tmp_path: Path) -> None:
+    out = shutil.copytree(done["crossval"], tmp_path / "out")
 
     with held_by_another(out / "folds" / "fold-2"):
         ended = run(brainunet, "crossval", "--out", out, "--resume")
@@ -138,9 +147,8 @@ def test_the_name_that_a_writer_gives_is_one_that_is_cleared(tmp_path: Path) -> 
         aside.write_bytes(b"whole")
 
 
-def test_a_training_clears_what_a_killed_one_left_of_files_and_prepared_cases(data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert trained(data, out, "--validation", "none").code == 0
+def test_a_training_clears_what_a_killed_one_left_of_files_and_prepared_cases(done: dict[str, Path], tmp_path: Path) -> None:
+    out = shutil.copytree(done["train"], tmp_path / "out")
     (out / ".training.ckpt.01234567.part").write_bytes(b"half")
     entry = next((out / "cache").glob("??/*"))
     half = entry.with_name(f".{entry.name}.abcd1234.part")
