@@ -23,7 +23,8 @@ class FitConfig(Settings):
         minutes: train for so long instead of for ``train.steps``; the schedule follows the clock, and only steps count, not the
             scoring in between. A training by the clock does not repeat to the bit.
         score_every: steps between two scorings of the validation cases; the last step is always followed by one.
-        patience: end after so many scorings in a row without a better mean Dice; None goes on to the end.
+        patience: end after so many scorings in a row without a better mean Dice; None goes on to the end. It may come before
+            the whole cases that ``train.whole_share`` ends a training on.
     """
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
