@@ -57,7 +57,7 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(data: Path,
 
 
 def fitted(tmp_path: Path, **settings: Any) -> tuple[int, str, list[Scored]]:
-    train = TrainConfig(steps=40, patch=(16, 16, 16), batch_size=1, precision="fp32", learning_rate=1e-12)
+    train = TrainConfig(steps=12, patch=(16, 16, 16), batch_size=1, precision="fp32", learning_rate=1e-12)
     config = FitConfig(train=train, validation=ValidationConfig(window=None), score_every=2, **settings)
     cases = [prepared_case(seed=seed) for seed in range(2)]
     made = fit(network(), cases, cases[:1], config, checkpoint=Checkpoint(tmp_path / "c.ckpt", "this"))
@@ -82,7 +82,7 @@ def test_by_the_clock_it_ends_by_minutes_with_a_scoring_of_the_last_step(tmp_pat
 def test_a_finished_training_taken_up_again_is_finished(tmp_path: Path) -> None:
     first, again = fitted(tmp_path), fitted(tmp_path)
 
-    assert first[0] == again[0] == 40
+    assert first[0] == again[0] == 12
     assert [scored.score for scored in first[2]] == [scored.score for scored in again[2]]
 
 
