@@ -37,12 +37,22 @@ TrainedOn: TypeAlias = Literal["nothing", "phantoms", "real cases", "phantoms an
 
 
 class Ancestor(Record):
-    """The model that a federation began with, as its own card told it."""
+    """The model that a federation began with, as its own card told it.
+
+    Attributes:
+        parent_sha256: digest of the weights that it was itself trained from, empty if it doesn't say.
+        run: the run that made it, of a model that is federated itself; round: the round within it.
+        release: its name, of a model that was published.
+    """
 
     title: str
     weights_sha256: str
     trained_on: TrainedOn
     provenance: str
+    parent_sha256: str = ""
+    run: str = ""
+    round: Annotated[int, Field(ge=0)] = 0
+    release: str = ""
 
 
 class SitePart(Record):
@@ -50,13 +60,16 @@ class SitePart(Record):
 
     Attributes:
         rounds: how many rounds' models have its training in them.
-        cases_train: cases that it trained on, as it said in the last of them; cases_validation those it kept aside.
+        cases_train: cases that it trained on, as it said in the last of them; cases_validation those it kept aside. None of
+            a number that is too small to be told: the site's figures of these cases were withheld.
+        withheld: it told no figures of this model, for it has too few validation cases.
         spend: what its training has cost in differential privacy up to this model; None: it trained without.
     """
 
     rounds: Count
-    cases_train: Count
-    cases_validation: Count
+    cases_train: Count | None
+    cases_validation: Count | None
+    withheld: Annotated[bool, Field(strict=True)] = False
     spend: PrivacySpend | None = None
 
 

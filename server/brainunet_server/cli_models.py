@@ -37,12 +37,24 @@ def publish(
     if which != "best" and not (which.isascii() and which.isdigit() and len(which) <= 7):
         raise UsageError("--round", found=repr(which)[:40], expected='the number of a round, or "best"')
     chosen: publishing.Round = "best" if which == "best" else int(which)
-    released = publishing.publish(Folder(directory), chosen, name, notes, run=run, database=database)
+    published = publishing.publish(Folder(directory), chosen, name, notes, run=run, database=database)
+    released = published.row
     if as_json:
-        facts = {"release": released.name, "run": released.run_id, "round": released.round, "file": released.file}
+        facts = {
+            "release": released.name,
+            "run": released.run_id,
+            "round": released.round,
+            "file": released.file,
+            "has_figures": published.has_figures,
+        }
         typer.echo(json.dumps(facts | {"sha256": released.sha256, "bytes": released.n_bytes}))
         return
     typer.echo(f"published {released.name}: round {released.round} of run {released.run_id}, {released.n_bytes / 1e6:.1f} MB")
+    if not published.has_figures:
+        typer.echo(
+            "note: its card has no figures and never will, for no site has told any of this model: a site scores a round's "
+            "model in the next round, and withholds what is of too few cases"
+        )
     typer.echo(f"{directory / released.file}, signed; its card: brainunet model show {directory / released.file}")
     typer.echo(f"next: flower-server registry {directory}, and at a hospital: brainunet pull --name {released.name}")
 
@@ -57,8 +69,10 @@ def models(directory: Directory, database: Database = None, as_json: AsJson = Fa
     from brainunet_server.store.reader import StoreReader
 
     folder = Folder(directory)
-    with StoreReader(database_of(folder, read_settings(folder), database)) as store:
-        rows = release_facts(store)
+    where, rows = database_of(folder, read_settings(folder), database), []
+    if _is_begun(where):
+        with StoreReader(where) as store:
+            rows = release_facts(store)
     if as_json:
         typer.echo(json.dumps([{name: _plain(value) for name, value in row.items()} for row in rows]))
     elif rows:
@@ -129,14 +143,21 @@ def listed(directory: Directory, database: Database = None, as_json: AsJson = Fa
     from brainunet_server.store.reader import StoreReader
 
     folder = Folder(directory)
-    with StoreReader(database_of(folder, read_settings(folder), database)) as store:
-        rows = screens.reader_rows(store.readers(), store.downloads())
+    where, rows = database_of(folder, read_settings(folder), database), []
+    if _is_begun(where):
+        with StoreReader(where) as store:
+            rows = screens.reader_rows(store.readers(), store.downloads())
     if as_json:
         typer.echo(json.dumps([{name: _plain(value) for name, value in row.items()} for row in rows]))
     elif rows:
         show(screens.reader_table(rows))
     else:
         typer.echo(f"nobody has a pass; next: flower-server reader add {directory} NAME -o NAME.pass.json")
+
+
+def _is_begun(where: str | Path) -> bool:
+    """False of a new federation's own store, which its first run makes; one that somebody named must be there."""
+    return isinstance(where, str) or where.exists()
 
 
 def _plain(value: Any) -> Any:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -16,17 +17,18 @@ from typing import Any, Final, Literal, TypeAlias
 from brainunet.chain import JSON, append
 from brainunet.errors import BrainUNetError, ConfigError, UsageError
 from brainunet.files import flush_name
-from brainunet.metrics.summary import federation_mean, worst_site
-from brainunet.modelfile import SIGNED_AS, Ancestor, ModelCard, Release, SitePart, read_model, write_model
-from brainunet.signing import read_signing_key, sign_file
+from brainunet.metrics.summary import federation_mean, mean_region_dice, worst_site
+from brainunet.modelfile import SIGNED_AS, ModelCard, read_model, write_model
+from brainunet.signing import PublicKey, SigningKey, read_signing_key, sign_file, verify_file
 from brainunet.weights import Weights
 from brainunet_server.federation import Folder, read_settings
 from brainunet_server.keeping import best_rounds
+from brainunet_server.release_card import completed, release_part
 from brainunet_server.roster import changing
 from brainunet_server.running import database_of
 from brainunet_server.start_model import sha256_of_file
 from brainunet_server.store.reader import StoreReader, site_scores
-from brainunet_server.store.rows import Model, ReleaseRow, Run, SiteRound
+from brainunet_server.store.rows import Model, ReleaseRow, Run
 from brainunet_server.store.writer import StoreWriter
 
 MAX_NOTES: Final = 2000
@@ -36,12 +38,25 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Round: TypeAlias = int | Literal["best"]
 
 
+@dataclass(frozen=True)
+class Published:
+    """A release that was made: its row, and the card in its file."""
+
+    row: ReleaseRow
+    card: ModelCard
+
+    @property
+    def has_figures(self) -> bool:
+        """Whether a site told how well the model does there; of the newest model none has yet."""
+        return mean_region_dice(self.card.scores.values()) is not None
+
+
 def publish(
     folder: Folder, which: Round, name: str, notes: str = "", *, run: str | None = None, database: str | None = None
-) -> ReleaseRow:
+) -> Published:
     """Publish the model of a round as ``name``.
 
-    A kill before the end leaves nothing that the registry would give away; the same call again publishes it.
+    A kill before the end leaves nothing that the registry would give away; the same call again ends what it began.
 
     Args:
         folder: of the federation.
@@ -62,47 +77,18 @@ def publish(
     where = database_of(folder, config, database)
     file = folder.published / f"{name}.safetensors"
     with changing(folder.published), StoreWriter(where) as store, StoreReader(where) as reader:
-        if any(release.name == name for release in reader.releases()):
-            raise ConfigError(
-                f"release {name}",
-                found="a release of this name",
-                expected="a new name: a release never changes",
-                remedy=f"choose another; those there are: flower-server models {folder.path}",
-            )
+        _require_free(reader, folder, name)
         of = reader.run(run) if run else reader.latest_run("federation")
         model = _model(reader, folder, of, which)
-        weights, card = _whole(folder.models / of.id / model.file, model)
-        now = datetime.now(UTC).replace(microsecond=0)
-        card = _completed(card, reader, folder, of, model, name, config.name, notes, now)
-        with _staging(folder) as staging:
-            staged = staging / file.name
-            card = write_model(staged, weights, card)
-            signature = sign_file(staged, key, SIGNED_AS)
-            release = ReleaseRow(
-                name=name,
-                run_id=of.id,
-                round=model.round,
-                file=str(file.relative_to(folder.path)),
-                sha256=sha256_of_file(staged),
-                n_bytes=staged.stat().st_size,
-                weights_sha256=card.weights_sha256,
-                notes=notes,
-                published_at=now,
-            )
-            facts: dict[str, JSON] = {
-                "release": name,
-                "run": of.id,
-                "round": model.round,
-                "sha256": release.sha256,
-                "notes": notes,
-            }
-            append(folder.audit, "model-published", facts)
-            # the row comes last: what has none is not served, and is overwritten when the command is repeated
-            signature.replace(folder.published / signature.name)
-            staged.replace(file)
-            flush_name(file)
-        store.add_release(release)
-    return release
+        card = _named_before(file, key.public, model)
+        if card is None:
+            weights, card = _whole(folder.models / of.id / model.file, model)
+            now = datetime.now(UTC).replace(microsecond=0)
+            card = completed(card, release_part(reader, folder, of, model, name, config.name, now), reader, model, notes)
+            card = _write(folder, file, weights, card, key)
+        row = _row(folder, file, card)
+        store.add_release(row)
+    return Published(row, card)
 
 
 def withdraw(folder: Folder, name: str, reason: str, *, database: str | None = None) -> None:
@@ -210,6 +196,71 @@ def _model(reader: StoreReader, folder: Folder, run: Run, which: Round) -> Model
     )
 
 
+def _require_free(reader: StoreReader, folder: Folder, name: str) -> None:
+    # capitals make no new name: on a hospital's Windows both would be one file
+    taken = next((release.name for release in reader.releases() if release.name.casefold() == name.casefold()), None)
+    if taken is not None:
+        raise ConfigError(
+            f"release {name}",
+            found="a release of this name" if taken == name else f"a release {taken}, which differs only in capitals",
+            expected="a new name: a release never changes",
+            remedy=f"choose another; those there are: flower-server models {folder.path}",
+        )
+
+
+def _named_before(file: Path, key: PublicKey, model: Model) -> ModelCard | None:
+    """The card of a whole release that has no row: a kill came before it, or the store is an older copy of itself.
+
+    Others may have the file, so it stays as it is and only its row is written again.
+
+    Raises:
+        ConfigError: it is of another round.
+    """
+    try:
+        verify_file(file, key, SIGNED_AS)
+        _, card = read_model(file)
+    except ConfigError:
+        return None
+    named = card.release.name if card.release else ""
+    if (named, card.run, card.round, card.weights_sha256) != (file.stem, model.run_id, model.round, model.digest):
+        raise ConfigError(
+            file,
+            found=f"a signed model of this name, of round {card.round} of run {card.run}",
+            expected=f"none, or one of round {model.round} of run {model.run_id}",
+            remedy="choose another name, or publish that round to take the file up again: a release never changes",
+        )
+    return card
+
+
+def _write(folder: Folder, file: Path, weights: Weights, card: ModelCard, key: SigningKey) -> ModelCard:
+    """The file and its signature, with their entry in the audit trail. What has no row yet is given to nobody."""
+    with _staging(folder) as staging:
+        staged = staging / file.name
+        card = write_model(staged, weights, card)
+        signature = sign_file(staged, key, SIGNED_AS)
+        facts: dict[str, JSON] = {"run": card.run, "round": card.round, "sha256": sha256_of_file(staged), "notes": card.notes}
+        append(folder.audit, "model-published", {"release": file.stem, **facts})
+        signature.replace(folder.published / signature.name)
+        staged.replace(file)
+        flush_name(file)
+    return card
+
+
+def _row(folder: Folder, file: Path, card: ModelCard) -> ReleaseRow:
+    assert card.release is not None
+    return ReleaseRow(
+        name=card.release.name,
+        run_id=card.run,
+        round=card.round,
+        file=str(file.relative_to(folder.path)),
+        sha256=sha256_of_file(file),
+        n_bytes=file.stat().st_size,
+        weights_sha256=card.weights_sha256,
+        notes=card.notes,
+        published_at=card.release.published_at,
+    )
+
+
 def _whole(path: Path, model: Model) -> tuple[Weights, ModelCard]:
     weights, card = read_model(path)
     if weights.digest != model.digest:
@@ -220,56 +271,6 @@ def _whole(path: Path, model: Model) -> tuple[Weights, ModelCard]:
             remedy="restore the file from your backup, or publish another round; find out who changed it",
         )
     return weights, card
-
-
-def _completed(
-    card: ModelCard,
-    reader: StoreReader,
-    folder: Folder,
-    run: Run,
-    model: Model,
-    name: str,
-    federation: str,
-    notes: str,
-    now: datetime,
-) -> ModelCard:
-    """The card with all that the store knows of the model."""
-    parts = _parts(reader.site_rounds(run.id), model.round)
-    if not parts:
-        raise ConfigError(f"run {run.id}", found="no site that took part", expected="training in the model to publish")
-    release = Release(name=name, federation=federation, published_at=now, start=_ancestor(folder, run, reader), sites=parts)
-    return card.model_copy(
-        update={
-            "title": f"{federation}, {name}: {card.model.preset} after round {model.round}",
-            "notes": notes,
-            "config_sha256": card.config_sha256 or run.config_sha256,
-            "release": release,
-        }
-    )
-
-
-def _ancestor(folder: Folder, run: Run, reader: StoreReader) -> Ancestor:
-    """The model of round 0. Its file may be gone by now, or another start model set: its digest is in the store for ever."""
-    digest = next((model.digest for model in reader.models(run.id) if model.round == 0), "")
-    for path in (folder.models / run.id / "round-000.safetensors", folder.start_model):
-        if not path.is_file():
-            continue
-        _, card = read_model(path)
-        if card.weights_sha256 == digest:
-            return Ancestor(title=card.title, weights_sha256=digest, trained_on=card.trained_on, provenance=card.provenance)
-    return Ancestor(title="not there any more", weights_sha256=digest, trained_on="unknown", provenance="")
-
-
-def _parts(rounds: Sequence[SiteRound], last: int) -> Mapping[str, SitePart]:
-    """What each site gave up to round ``last``: its training of an exchange is in the model that the exchange made."""
-    answered = [row for row in rounds if row.round <= last and row.outcome == "answered" and row.update_norm is not None]
-    parts: dict[str, SitePart] = {}
-    for row in sorted(answered, key=lambda row: (row.site, row.round)):
-        before = parts[row.site].rounds if row.site in parts else 0
-        parts[row.site] = SitePart(
-            rounds=before + 1, cases_train=row.cases_train or 0, cases_validation=row.cases_validation or 0
-        )
-    return parts
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from brainunet.files import write_new_private
 from brainunet.reader_pass import ReaderPass, new_token, seal_reader_pass, token_sha256
 from brainunet.records import Name
 from brainunet_server.authority import pem_of
-from brainunet_server.federation import Folder
+from brainunet_server.federation import Folder, read_settings
 from brainunet_server.kits import Desk
 from brainunet_server.roster import changing
 from brainunet_server.running import database_of
@@ -45,8 +45,8 @@ def add_reader(folder: Folder, name: str, out: Path, days: int = DAYS, *, databa
     """Let somebody fetch the published models, and write their pass; it holds a secret that is nowhere else.
 
     Raises:
-        ConfigError: no federation, a reader of this name whose pass can still be used, or a file of this name.
-        UsageError: no name, or a folder that is not there.
+        ConfigError: no federation, or a reader of this name whose pass can still be used.
+        UsageError: no name, a folder that is not there, or a file of this name.
         BrainUNetError: something can't be written.
     """
     _require_name(name)
@@ -59,6 +59,8 @@ def add_reader(folder: Folder, name: str, out: Path, days: int = DAYS, *, databa
             expected="a folder that is there",
             remedy=f"correct the name, or make the folder first: mkdir -p {shlex.quote(str(path.parent))}",
         )
+    if path.exists():  # said here in our words; the writing itself never overwrites either
+        raise UsageError(path, found="there is a file already", expected="a new file for the pass", remedy="choose another -o")
     now, token = datetime.now(UTC).replace(microsecond=0), new_token()
     row = ReaderRow(name=name, token_sha256=token_sha256(token), added_at=now, expires_at=now + timedelta(days=days))
     where = database_of(folder, desk.config, database)
@@ -92,7 +94,7 @@ def revoke_reader(folder: Folder, name: str, *, database: str | None = None) -> 
         ConfigError: no federation, no such reader, or one that was revoked before.
         BrainUNetError: something can't be written.
     """
-    where = database_of(folder, Desk.open(folder).config, database)
+    where = database_of(folder, read_settings(folder), database)
     with changing(folder.published), StoreWriter(where) as store, StoreReader(where) as reader:
         known = next((row for row in reader.readers() if row.name == name), None)
         if known is None or known.revoked_at is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from brainunet.certificates import days_left, read_certificate
@@ -81,8 +81,9 @@ def _figure(said: Any) -> str:
 
 def release_table(rows: Sequence[dict[str, Any]]) -> Table:
     """The rows of ``publishing.release_facts``."""
+    withdrawn = ["withdrawn"] if any(row["withdrawn_at"] for row in rows) else []
     return _table(
-        ["name", "run", "round", "mean WT Dice", "worst site", "published", "downloads", "withdrawn"],
+        ["name", "run", "round", "mean WT Dice", "worst site", "published", "downloads", *withdrawn],
         (
             [
                 row["name"],
@@ -92,11 +93,15 @@ def release_table(rows: Sequence[dict[str, Any]]) -> Table:
                 f"{row['worst_site']['site']} {row['worst_site']['wt_dice']:.3f}" if row["worst_site"] else "",
                 day(row["published_at"]),
                 str(row["downloads"]),
-                f"{day(row['withdrawn_at'])}: {row['withdrawn_reason']}" if row["withdrawn_at"] else "",
+                *([_withdrawal(row)] if withdrawn else []),
             ]
             for row in rows
         ),
     )
+
+
+def _withdrawal(row: dict[str, Any]) -> str:
+    return f"{day(row['withdrawn_at'])}: {row['withdrawn_reason']}" if row["withdrawn_at"] else ""
 
 
 def reader_rows(readers: Sequence[ReaderRow], downloads: Sequence[DownloadRow]) -> list[dict[str, Any]]:
@@ -234,7 +239,8 @@ def _value(value: Any) -> str:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    table = Table(*columns)
+    # folded where the terminal is narrow: a name that lost its end can't be typed again
+    table = Table(*(Column(column, overflow="fold") for column in columns))
     for row in rows:
         table.add_row(*(Text(shown(cell)) for cell in row))  # as Text, so that nothing in it is read as markup
     return table

@@ -18,12 +18,12 @@ from tests.support.runs import GIVEN, MADE, RUN, Dice, Sites, around
 BEST_IS_1 = around(0.2, 0.7, 0.4, 0.5)
 
 
-def complete_run(fed: Path, dice: Dice | None = None, *, keep_every: int = 1) -> None:
+def complete_run(fed: Path, dice: Dice | None = None, *, keep_every: int = 1, database: str = "") -> None:
     """Three rounds in the federation's folder; without ``dice`` the best by mean is round 1."""
     folder = Folder(fed)
     key = read_signing_key(folder.signing_key)
     keeping = Keeping(
-        folder.store,
+        database or folder.store,
         folder.models / RUN.id,
         folder.replies,
         sign=lambda path: sign_file(path, key, PURPOSE),
