@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 if TYPE_CHECKING:
-    from brainunet.modelfile import ModelCard
+    from brainunet.modelfile import Ancestor, ModelCard, Release, SitePart
     from brainunet.signing import PublicKey
 
 _ID: Final = re.compile("[0-9a-f]{16}")  # PublicKey.id
@@ -143,8 +143,9 @@ def _signature_in_words(signature: dict[str, str | None]) -> str:
 
 def _in_words(card: ModelCard) -> dict[str, str]:
     """The card's facts for people, without those that are empty."""
-    from brainunet.metrics.summary import mean_of
+    from brainunet.metrics.summary import mean_of, worst_site
 
+    release = card.release
     clip, margin = card.preprocess.clip_percentiles, card.preprocess.crop_margin_voxels
     words = {
         "network": f"{card.model.preset}, {card.model.norm} norm",
@@ -159,8 +160,38 @@ def _in_words(card: ModelCard) -> dict[str, str]:
         "trained from": card.parent_sha256,
         "settings": card.config_sha256,
         "made at": f"{card.made_at:%Y-%m-%d %H:%M} UTC" if card.made_at else "",
+        **(_release_in_words(release) if release else {}),
     }
     for site, score in card.scores.items():
         dice = ", ".join(f"{name} {value:.3f}" for name, value in mean_of(score).items() if value is not None)
         words[f"Dice of {site}"] = f"{dice or ('withheld' if score.withheld else 'no figures')} ({score.cases} cases)"
+    for site, part in release.sites.items() if release else ():
+        if site not in card.scores:
+            words[f"Dice of {site}"] = "withheld: too few validation cases" if part.withheld else "no figures of this model"
+    if len(card.scores) > 1 and (worst := worst_site(card.scores)):
+        words["worst site"] = ", ".join(f"{name} {found.site} {found.value:.3f}" for name, found in worst.items())
     return {name: text for name, text in words.items() if text}
+
+
+def _release_in_words(release: Release) -> dict[str, str]:
+    sites = release.sites
+    spends = {name: part.spend for name, part in sites.items() if part.spend}
+    without = sorted(set(sites) - set(spends))
+    private = [f"{name} epsilon {spend.epsilon:.2f}, delta {spend.delta:g}" for name, spend in spends.items()]
+    private += [f"{', '.join(without)}: trained without" if spends else "none: every site trained without"] if without else []
+    return {
+        "released as": f"{release.name} by {release.federation}, {release.published_at:%Y-%m-%d %H:%M} UTC",
+        "began with": _start_in_words(release.start),
+        "sites": f"{len(sites)}: " + "; ".join(f"{name}: {_part_in_words(part)}" for name, part in sites.items()),
+        "differential privacy": "; ".join(private),
+    }
+
+
+def _start_in_words(start: Ancestor) -> str:
+    made = f", {start.release or 'round ' + str(start.round)} of run {start.run}" if start.run else ""
+    return f"{start.title}{made} (trained on: {start.trained_on})"
+
+
+def _part_in_words(part: SitePart) -> str:
+    train, validation = ("withheld" if n is None else str(n) for n in (part.cases_train, part.cases_validation))
+    return f"{part.rounds} round{'' if part.rounds == 1 else 's'}, cases: {train} for training, {validation} for validation"

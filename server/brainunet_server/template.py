@@ -9,9 +9,13 @@ from typing import Final
 def settings_text(name: str, host: str, port: int) -> str:
     """The file's text. A line that begins with ``# key =`` shows a default, so that taking the mark away changes nothing."""
     text = _TEMPLATE
-    for key, value in {"NAME": name, "HOST": host, "PORT": port}.items():
+    sites_port, readers_port, mark = 8444, 8445, "# "
+    if port in (sites_port, readers_port):  # the server has it: the registry moves on
+        sites_port, readers_port, mark = port + 1, port + 2, ""
+    values = {"NAME": name, "HOST": host, "PORT": port, "SITES": sites_port, "READERS": readers_port}
+    for key, value in values.items():
         text = text.replace(f"@{key}@", json.dumps(value))
-    return text
+    return text.replace("@MARK@", mark)
 
 
 _TEMPLATE: Final = """\
@@ -103,4 +107,8 @@ port = @PORT@
 # norm_factor = 10.0  # an update so many times larger than the sites' median is refused
 # model_factor = 10.0  # so is one that is so many times longer than the model it starts from
 # max_cases = 5000  # a site that says it has more is refused
+
+[registry]
+@MARK@port = @SITES@  # where sites fetch published models, with their certificates; stands in their kits
+@MARK@readers_port = @READERS@  # where readers fetch them, with their passes; stands in these
 """

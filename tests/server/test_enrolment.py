@@ -36,6 +36,7 @@ def test_an_enrolled_site_can_open_its_kit(
     opened = open_kit(kit)
     require_kit_of(opened, keys["north"])
     assert (opened.federation, opened.site, opened.server) == (NAME, "north", f"{HOST}:8443")
+    assert opened.registry == f"{HOST}:8444"
     assert f"its request's fingerprint: {read_request(requests['north'].read_bytes()).fingerprint}" in said
     assert f"this federation's fingerprint: {opened.fingerprint}" in said
     assert opened.fingerprint == told("init", fed, "--name", NAME, "--host", HOST)["fingerprint"]

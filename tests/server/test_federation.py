@@ -50,7 +50,8 @@ def test_the_commented_lines_are_the_defaults_too(folder: Folder) -> None:
     read = read_settings(folder)
 
     assert sha256_of(read) == sha256_of(DEFAULTS)
-    for part, left_out in {"rounds": set(), "admission": set(), "train": set(), "strategy": {"server_learning_rate"}}.items():
+    parts: dict[str, set[str]] = {part: set() for part in ("rounds", "admission", "registry", "train")}
+    for part, left_out in {**parts, "strategy": {"server_learning_rate"}}.items():
         assert all(
             f"{name} = " in lines for name in type(getattr(read, part)).model_fields.keys() - left_out - {"loss", "augment"}
         )
@@ -90,6 +91,21 @@ def test_every_mistake_is_named_in_one_message(folder: Folder) -> None:
     ):
         assert said in str(error.value)
     assert error.value.exit_code == 4
+
+
+@pytest.mark.parametrize("port", [8444, 8445])
+def test_a_server_at_a_port_of_the_registry_moves_the_registry_on(tmp_path: Path, port: int) -> None:
+    (tmp_path / "federation.toml").write_text(settings_text("Glioma Africa", "fl.example.org", port))
+
+    read = read_settings(Folder(tmp_path))
+
+    assert (read.port, read.registry.port, read.registry.readers_port) == (port, port + 1, port + 2)
+
+
+@pytest.mark.parametrize("override", ["registry.port=9443", "registry.readers_port=9443", "registry.readers_port=8444"])
+def test_two_listeners_never_share_a_port(folder: Folder, override: str) -> None:
+    with pytest.raises(ConfigError, match=r"registry: port = 9443, registry.port = .* each needs one of its own"):
+        read_settings(folder, [override])
 
 
 def test_a_round_whose_every_site_may_be_hostile_contradicts_itself(folder: Folder) -> None:

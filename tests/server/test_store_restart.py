@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,10 @@ from brainunet.errors import BrainUNetError, ConfigError
 from brainunet_server.store.committing import committed
 from brainunet_server.store.opening import open_for_writing
 from brainunet_server.store.reader import StoreReader
-from brainunet_server.store.rows import SiteRound, SiteSeen
+from brainunet_server.store.rows import DownloadRow, ReaderRow, ReleaseRow, SiteRound, SiteSeen
 from brainunet_server.store.writer import StoreWriter
 from tests.support.postgres import START_S, _programs, _unprivileged, _wait_for
-from tests.support.store import RUN, dice, saved
+from tests.support.store import NOON, RUN, dice, saved
 
 ABSENT = SiteRound(run_id=RUN.id, round=1, site="lagos", outcome="absent")
 SCORE, MODEL = dice(0, "lagos"), saved(0)
@@ -102,6 +103,20 @@ class Losses:
             assert self._changed.wait_for(lambda: len(self.threads) >= count, timeout=30)
 
 
+RELEASE = ReleaseRow(
+    name="africa-1",
+    run_id=RUN.id,
+    round=1,
+    file="published/africa-1.safetensors",
+    sha256="ab" * 32,
+    n_bytes=9,
+    weights_sha256="cd" * 32,
+    published_at=NOON,
+)
+EARLIER = replace(RELEASE, name="africa-0")
+ANN = ReaderRow(name="ann", token_sha256="ef" * 32, added_at=NOON, expires_at=NOON + timedelta(days=1))
+BEN = replace(ANN, name="ben")
+DOWNLOAD = DownloadRow(release=EARLIER.name, who="lagos", kind="site", at=NOON, n_bytes=9, whole=True)
 LAGOS = SiteSeen(name="lagos", state="silent")
 CALLS: dict[str, Callable[[StoreWriter], object]] = {
     "start_run": lambda writer: writer.start_run(RUN),
@@ -112,7 +127,24 @@ CALLS: dict[str, Callable[[StoreWriter], object]] = {
     "record_sites": lambda writer: writer.record_sites([LAGOS]),
     "rewind": lambda writer: writer.rewind(RUN.id, 9),
     "finish_run": lambda writer: writer.finish_run(RUN.id, "completed"),
+    "add_release": lambda writer: writer.add_release(RELEASE),
+    "withdraw_release": lambda writer: writer.withdraw_release(EARLIER.name, "worse", NOON),
+    "add_reader": lambda writer: writer.add_reader(ANN),
+    "revoke_reader": lambda writer: writer.revoke_reader(BEN.name, NOON),
+    "add_download": lambda writer: writer.add_download(DOWNLOAD),
 }
+
+
+def begin(writer: StoreWriter) -> None:
+    """What the calls need to find."""
+    writer.start_run(RUN)
+    writer.add_release(EARLIER)
+    writer.add_reader(BEN)
+
+
+def everything(reader: StoreReader) -> list[Any]:
+    of_run = [reader.site_rounds(RUN.id), reader.scores(RUN.id), reader.models(RUN.id)]
+    return [*of_run, reader.runs(), reader.sites(), reader.releases(), reader.readers(), reader.downloads()]
 
 
 def test_the_calls_tried_here_are_all_that_a_writer_has() -> None:
@@ -123,7 +155,7 @@ def test_the_calls_tried_here_are_all_that_a_writer_has() -> None:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT])
 def test_every_call_of_a_writer_outlives_a_restart_of_the_server(server: Server, how: signal.Signals) -> None:
     with StoreWriter(server.new_url(), wait_s=60) as writer, ThreadPoolExecutor(len(CALLS)) as pool:
-        writer.start_run(RUN)
+        begin(writer)
         losses = Losses(writer.engine)
         server.stop(how)
         try:
@@ -140,6 +172,9 @@ def test_every_call_of_a_writer_outlives_a_restart_of_the_server(server: Server,
             assert (reader.scores(RUN.id), reader.sites()) == ([SCORE], [LAGOS])
             # the calls had no order: the model may have been recorded before it was marked, or after
             assert [replace(model, removed_at=None) for model in reader.models(RUN.id)] == [MODEL]
+            assert reader.releases() == [RELEASE, replace(EARLIER, withdrawn_at=NOON, withdrawn_reason="worse")]
+            assert reader.readers() == [ANN, replace(BEN, revoked_at=NOON)]
+            assert reader.downloads() == [DOWNLOAD]
 
 
 def test_a_connection_cut_in_mid_transaction_begins_it_anew(server: Server) -> None:
@@ -163,7 +198,7 @@ def test_a_connection_cut_in_mid_transaction_begins_it_anew(server: Server) -> N
 @pytest.mark.parametrize("name", CALLS)
 def test_a_connection_cut_after_the_commit_but_before_its_answer_changes_nothing(server: Server, name: str) -> None:
     with StoreWriter(server.new_url(), wait_s=60) as writer:
-        writer.start_run(RUN)
+        begin(writer)
         cut: list[int] = []
 
         @event.listens_for(writer.engine, "commit")
@@ -179,11 +214,10 @@ def test_a_connection_cut_after_the_commit_but_before_its_answer_changes_nothing
 
         assert cut
         with StoreReader(writer.engine.url.render_as_string(hide_password=False)) as reader:
-            before = reader.runs(), reader.site_rounds(RUN.id), reader.scores(RUN.id), reader.models(RUN.id), reader.sites()
+            before = everything(reader)
             if name != "finish_run":  # which says when
                 CALLS[name](writer)
-            after = reader.runs(), reader.site_rounds(RUN.id), reader.scores(RUN.id), reader.models(RUN.id), reader.sites()
-            assert before == after
+            assert everything(reader) == before
 
 
 def backend_of(connection: Connection) -> int:
