@@ -1,4 +1,4 @@
-"""The files that coordinator and site send each other: which one a file is, where another one was expected."""
+"""The files that coordinator, sites and readers send each other: which one a file is, where another one was expected."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
-Exchanged: TypeAlias = Literal["request", "kit", "key"]
+Exchanged: TypeAlias = Literal["request", "kit", "reader pass", "key"]
 
 # what marks the file, what it is, what to do with it
 _FILES: Final[Mapping[Exchanged, tuple[re.Pattern[bytes], str, str]]] = MappingProxyType(
@@ -23,6 +23,12 @@ _FILES: Final[Mapping[Exchanged, tuple[re.Pattern[bytes], str, str]]] = MappingP
             "a kit, which the coordinator has made for a site",
             "it goes to that site, where brainunet-client --kit KIT installs it; flower-server enrol takes the NAME.request "
             "that a site has sent",
+        ),
+        "reader pass": (
+            re.compile(rb'"format"\s*:\s*"brainunet-reader-'),
+            "a reader's pass, with which published models are fetched",
+            "it holds a secret: only the reader it was made for keeps it, and brainunet pull takes it; if others have seen it, "
+            "ask the coordinator to revoke it and to make another",
         ),
         "key": (
             re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----"),

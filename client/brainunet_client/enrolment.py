@@ -14,6 +14,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from brainunet import certificates
+from brainunet.addresses import host_and_port
 from brainunet.certificates import (
     SiteRequest,
     new_site_key,
@@ -25,7 +26,7 @@ from brainunet.certificates import (
 )
 from brainunet.errors import BrainUNetError, ConfigError, UsageError
 from brainunet.files import writing_aside
-from brainunet.kit import Kit, host_and_port, open_kit, require_kit_of
+from brainunet.kit import Kit, open_kit, require_kit_of
 from brainunet_client import consent, ledger, site_settings
 from brainunet_client.home import Home
 

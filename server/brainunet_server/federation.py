@@ -86,6 +86,11 @@ class Folder:
         return self.path / "models"
 
     @property
+    def published(self) -> Path:
+        """The models that were published, each in a file of its own with its signature beside it."""
+        return self.path / "published"
+
+    @property
     def replies(self) -> Path:
         return self.path / "replies"
 
@@ -150,6 +155,18 @@ class RoundsConfig(Settings):
         return deadline_s
 
 
+class RegistryConfig(Settings):
+    """Where published models are fetched.
+
+    Attributes:
+        port: where sites come, with their certificates.
+        readers_port: where readers come, with the token of their pass.
+    """
+
+    port: Port = 8444
+    readers_port: Port = 8445
+
+
 class FederationConfig(Settings):
     """``federation.toml``. The network and its preprocessing come from the start model's card, never from here.
 
@@ -169,6 +186,7 @@ class FederationConfig(Settings):
     validation: ValidationConfig = ValidationConfig(min_cases=3)
     strategy: StrategyConfig = StrategyConfig(max_site_share=0.5)  # else one site can own the average by a claim
     admission: AdmissionConfig = AdmissionConfig()
+    registry: RegistryConfig = RegistryConfig()
 
     @field_validator("name")
     @classmethod
@@ -198,6 +216,16 @@ class FederationConfig(Settings):
                 f" that needs only rounds.min_sites = {rounds.min_sites}"
             )
         return strategy
+
+    @field_validator("registry")
+    @classmethod
+    def _listens_elsewhere(cls, registry: RegistryConfig, info: ValidationInfo) -> RegistryConfig:
+        ports = (info.data.get("port"), registry.port, registry.readers_port)
+        if len(set(ports)) < len(ports):
+            raise ValueError(
+                f"port = {ports[0]}, registry.port = {ports[1]}, registry.readers_port = {ports[2]}: each needs one of its own"
+            )
+        return registry
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
-from brainunet.certificates import fingerprint
+from brainunet.addresses import host_and_port
 from brainunet.errors import ConfigError, UsageError
 from brainunet.files import writing_aside
-from brainunet.kit import MAX_KIT_BYTES, Kit, host_and_port, seal
+from brainunet.kit import Kit, seal
+from brainunet.sealed import MAX_BYTES, federation_fingerprint
 from brainunet.signing import PublicKey, SigningKey, read_signing_key
 from brainunet_server.authority import Authority, hosts_of, pem_of, read_authority, read_certificate_file
 from brainunet_server.federation import FederationConfig, Folder, parse_host, read_settings, server_address
@@ -68,6 +68,10 @@ class Desk:
     def authority(self) -> Authority:
         return read_authority(self.folder.ca_key, self.folder.ca_certificate)
 
+    def registry(self, port: int) -> str:
+        """Where published models are fetched: at the host of the kits, on this port."""
+        return server_address(host_and_port(self.server)[0], port)
+
     @property
     def fingerprint(self) -> str:
         return federation_fingerprint(self.ca, self.signing.public)
@@ -82,6 +86,7 @@ class Desk:
             site_certificate=pem_of(certificate),
             signing_key=self.signing.public.text,
             issued_at=datetime.now(UTC).replace(microsecond=0),
+            registry=self.registry(self.config.registry.port),
         )
         return seal(kit, self.signing)
 
@@ -94,11 +99,6 @@ class Desk:
         request_fingerprint: str = "",
     ) -> KitGiven:
         return KitGiven(site, kit_file, request_fingerprint, self.fingerprint, change, certificate.not_valid_after_utc)
-
-
-def federation_fingerprint(ca: x509.Certificate, signing: PublicKey) -> str:
-    """By which a site knows the federation: the same that its kit shows."""
-    return fingerprint(ca.public_bytes(Encoding.DER) + signing.raw)
 
 
 def kit_name(site: str) -> str:
@@ -165,7 +165,7 @@ def _address(folder: Folder, config: FederationConfig, certified: tuple[str, ...
 def _is_kit(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            told: Any = json.loads(file.read(MAX_KIT_BYTES))
+            told: Any = json.loads(file.read(MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(told, dict) and str(told.get("format", "")).startswith("brainunet-kit-")

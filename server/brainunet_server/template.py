@@ -102,4 +102,8 @@ port = @PORT@
 # norm_factor = 10.0  # an update so many times larger than the sites' median is refused
 # model_factor = 10.0  # so is one that is so many times longer than the model it starts from
 # max_cases = 5000  # a site that says it has more is refused
+
+[registry]
+# port = 8444  # where sites fetch published models, with their certificates; stands in their kits
+# readers_port = 8445  # where readers fetch them, with their passes; stands in these
 """

@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
+from brainunet.addresses import host_and_port
 from brainunet.certificates import fingerprint, make_request, new_site_key, read_request
 from brainunet.errors import ConfigError
-from brainunet.kit import Kit, host_and_port, open_kit, require_kit_of, seal
+from brainunet.kit import Kit, open_kit, require_kit_of, seal
 from brainunet.signing import SigningKey, new_signing_key
 from tests.support.authority import DAY, Authority, new_authority, pem_of
 from tests.support.cases import assert_helps
@@ -41,6 +42,7 @@ def kit(**changes: Any) -> Kit:
         "site_certificate": CERTIFICATE,
         "signing_key": SIGNING_KEY.public.text,
         "issued_at": NOW,
+        "registry": "fl.example.org:8444",
     }
     return Kit(**fields | changes)
 
@@ -56,6 +58,7 @@ def resealed(told: dict[str, Any], key: SigningKey = SIGNING_KEY, *, signed: boo
 SEALED = seal(kit(), SIGNING_KEY)
 TOLD: dict[str, Any] = json.loads(SEALED)
 FIELDS = [name for name in TOLD if name not in ("checksum", "signature")]
+OPTIONAL = "registry"
 
 
 def refusal(content: bytes, *, now: datetime = NOW) -> ConfigError:
@@ -75,6 +78,12 @@ def test_a_kit_comes_back_as_it_was_sealed(tmp_path: Path) -> None:
     require_kit_of(kit(), SITE_KEY)
 
 
+def test_a_kit_of_before_there_were_registries_still_opens() -> None:
+    told = {name: value for name, value in TOLD.items() if name != "registry"}
+
+    assert open_kit(resealed(told), now=NOW) == kit(registry="")
+
+
 def test_a_kit_that_is_valid_today_opens_without_a_date() -> None:
     authority = new_authority()
     fresh = kit(ca_certificate=authority.ca_pem, site_certificate=pem_of(authority.issue(REQUEST)))
@@ -90,7 +99,7 @@ def test_a_mailers_line_ends_and_spaces_do_no_harm() -> None:
 def test_a_kit_holds_no_secret_and_no_setting() -> None:
     assert set(TOLD) == {
         "format", "federation", "site", "server", "ca_certificate", "site_certificate", "signing_key", "issued_at",
-        "checksum", "signature",
+        "registry", "checksum", "signature",
     }  # fmt: skip
     assert b"PRIVATE" not in SEALED
 
@@ -166,7 +175,7 @@ def test_a_field_left_out_is_refused_also_when_checksum_and_signature_agree(fiel
     told = {name: value for name, value in TOLD.items() if name != field}
 
     assert refusal(json.dumps(told).encode()).exit_code == 4
-    if field in FIELDS:
+    if field in FIELDS and field != OPTIONAL:
         assert refusal(resealed(told)).exit_code == 4
 
 
@@ -178,6 +187,8 @@ VALUES: list[Any] = ["", " ", "x", 7, None, [], {}, True, "\ud800", "a\nb", "x" 
 def test_a_field_of_garbage_is_refused_also_when_checksum_and_signature_agree(field: str, value: Any) -> None:
     if field == "federation" and value in ("x", " "):
         return  # a name, if a poor one
+    if field == OPTIONAL and value == "":
+        return  # of a kit without
 
     error = refusal(resealed(TOLD | {field: value}))
 
@@ -282,6 +293,11 @@ MISFITS: dict[str, tuple[Callable[[], bytes], str, str]] = {
     ),
     "no certificate": (lambda: seal(kit(site_certificate="x"), SIGNING_KEY), "kit", "no certificate"),
     "no authority": (lambda: seal(kit(ca_certificate=""), SIGNING_KEY), "kit", "no certificate"),
+    "a registry without a port": (
+        lambda: seal(kit(registry="fl.example.org"), SIGNING_KEY),
+        "kit",
+        "a server 'fl.example.org'",
+    ),
     "no port": (lambda: kit_of(AUTHORITY, server="fl.example.org"), "kit", "a server 'fl.example.org'"),
 }
 

@@ -42,6 +42,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "cryptography": (
         "brainunet/certificates.py",
         "brainunet/kit.py",
+        "brainunet/sealed.py",
         "brainunet/signing.py",
         "client/brainunet_client/enrolment.py",
         "client/brainunet_client/preflight",

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, TypeAlias
 import httpx
 from cryptography import x509
 
-from brainunet.kit import host_and_port
+from brainunet.addresses import host_and_port
 
 STEP_S: Final = 5.0  # patience with one step; Flower's own client waits 30
 MAX_ANSWER_BYTES: Final = 64 * 1024

@@ -18,13 +18,29 @@ from brainunet.metrics.summary import federation_mean
 from brainunet.records import ScoreRow, SiteScore, Structure
 from brainunet_server.store.opening import WAIT_S, open_for_reading
 from brainunet_server.store.problems import explained, shown
-from brainunet_server.store.rows import Kind, Model, Outcome, Run, Score, SiteRound, SiteSeen, SiteState, Status
-from brainunet_server.store.tables import models, runs, scores, site_rounds, sites
+from brainunet_server.store.rows import (
+    DownloadRow,
+    Kind,
+    Model,
+    Outcome,
+    ReaderRow,
+    ReleaseRow,
+    Run,
+    Score,
+    SiteRound,
+    SiteSeen,
+    SiteState,
+    Status,
+)
+from brainunet_server.store.tables import downloads, models, readers, releases, runs, scores, site_rounds, sites
 
 __all__ = [
+    "DownloadRow",
     "Kind",
     "Model",
     "Outcome",
+    "ReaderRow",
+    "ReleaseRow",
     "Run",
     "Score",
     "SiteRound",
@@ -38,7 +54,7 @@ __all__ = [
 
 MOST_NAMED: Final = 10  # runs in a message
 
-R = TypeVar("R", Run, SiteRound, Score, Model, SiteSeen)
+R = TypeVar("R", Run, SiteRound, Score, Model, SiteSeen, ReleaseRow, ReaderRow, DownloadRow)
 
 
 class StoreReader:
@@ -106,6 +122,29 @@ class StoreReader:
     def sites(self) -> list[SiteSeen]:
         """The federation's sites as the coordinator last saw them, by name; none of a simulation."""
         return sorted(self._rows(SiteSeen, select(sites)), key=lambda site: site.name)
+
+    def releases(self) -> list[ReleaseRow]:
+        """The published models, the newest first; also those that were withdrawn."""
+        found = self._rows(ReleaseRow, select(releases))
+        return sorted(found, key=lambda release: (release.published_at, release.name), reverse=True)
+
+    def readers(self) -> list[ReaderRow]:
+        """Who may fetch them beside the sites, by name; also those who were revoked or whose passes have expired."""
+        return sorted(self._rows(ReaderRow, select(readers)), key=lambda reader: reader.name)
+
+    def downloads(self, release: str | None = None) -> list[DownloadRow]:
+        """Each time that a release (None: any) was fetched, the oldest first."""
+        query = select(downloads) if release is None else select(downloads).where(downloads.c.release == release)
+        found = self._rows(DownloadRow, query)
+        return sorted(found, key=lambda download: (download.at, download.release, download.kind, download.who))
+
+    def download_counts(self) -> dict[str, int]:
+        """How often each release was fetched to its end: name -> times, 0 of one that nobody has fetched."""
+        ends = func.count().filter(downloads.c.whole)
+        query = select(releases.c.name, ends).outerjoin(downloads, downloads.c.release == releases.c.name)
+        with explained(self.engine.url), self.engine.connect() as connection:
+            rows = connection.execute(query.group_by(releases.c.name)).all()
+        return dict(sorted((str(row[0]), int(row[1])) for row in rows))
 
     def latest_round(self, run_id: str) -> int | None:
         """The round of the newest saved model; None while there is none."""

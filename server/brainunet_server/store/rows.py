@@ -15,7 +15,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import AwareDatetime, ConfigDict, Field, FiniteFloat
 from pydantic.dataclasses import dataclass
 
-from brainunet.records import Count, Seconds, Structure
+from brainunet.records import Count, Name, Seconds, Structure
 
 Kind: TypeAlias = Literal["federation", "simulation", "local"]
 Ending: TypeAlias = Literal["completed", "interrupted", "failed"]
@@ -27,6 +27,7 @@ SiteState: TypeAlias = Literal["working", "connected", "silent", "never seen", "
 Round = Annotated[int, Field(ge=0, le=1_000_000)]
 Int64 = Annotated[int, Field(ge=0, lt=2**63)]
 Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]  # PostgreSQL has no NUL in text
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 _STRICT = ConfigDict(strict=True, extra="forbid")
 
@@ -134,3 +135,63 @@ class SiteSeen:
     client_version: Text | None = None
     enrolled_at: AwareDatetime | None = None
     revoked_at: AwareDatetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class ReleaseRow:
+    """A model that was published. Only its withdrawal is ever added; all else stays as it is.
+
+    Attributes:
+        round: the model's.
+        file: relative to the federation's folder.
+        sha256: of the whole file; weights_sha256 is the digest of its weights.
+        notes: what the coordinator says of it, in words; may be empty.
+        withdrawn_at: when it was withdrawn, and withdrawn_reason why; None while it may be fetched.
+    """
+
+    name: Name
+    run_id: Text
+    round: Round
+    file: Text
+    sha256: Sha256
+    n_bytes: Int64
+    weights_sha256: Sha256
+    notes: Annotated[str, Field(pattern=r"^[^\x00]*$")] = ""
+    published_at: AwareDatetime
+    withdrawn_at: AwareDatetime | None = None
+    withdrawn_reason: Text | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class ReaderRow:
+    """Somebody who is no site and may fetch published models.
+
+    Attributes:
+        token_sha256: of the token in the reader's pass; the token itself is nowhere here.
+        revoked_at: since when it is refused; None while it may be used.
+    """
+
+    name: Name
+    token_sha256: Sha256
+    added_at: AwareDatetime
+    expires_at: AwareDatetime
+    revoked_at: AwareDatetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class DownloadRow:
+    """One time that somebody fetched a release, whole or a part of it.
+
+    Attributes:
+        who: the site's or reader's name, as ``kind`` says.
+        at: when it began.
+        n_bytes: how many were sent.
+        whole: with these the file was sent to its end.
+    """
+
+    release: Name
+    who: Name
+    kind: Literal["site", "reader"]
+    at: AwareDatetime
+    n_bytes: Int64
+    whole: bool

@@ -103,3 +103,41 @@ sites: Final = Table(
     Column("enrolled_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
 )
+
+releases: Final = Table(
+    "releases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("run_id", ForeignKey("runs.id"), nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("file", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("n_bytes", BigInteger, nullable=False),
+    Column("weights_sha256", Text, nullable=False),
+    Column("notes", Text, nullable=False),
+    Column("published_at", UtcDateTime, nullable=False),
+    Column("withdrawn_at", UtcDateTime),
+    Column("withdrawn_reason", Text),
+)
+
+readers: Final = Table(
+    "readers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("token_sha256", Text, nullable=False),
+    Column("added_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("revoked_at", UtcDateTime),
+)
+
+# The moment is a part of the key, so that a row that is written twice (see committing) is there once.
+downloads: Final = Table(
+    "downloads",
+    metadata,
+    Column("release", ForeignKey("releases.name"), primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("who", Text, primary_key=True),
+    Column("at", UtcDateTime, primary_key=True),
+    Column("n_bytes", BigInteger, nullable=False),
+    Column("whole", Boolean, nullable=False),
+)

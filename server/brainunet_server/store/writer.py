@@ -18,10 +18,11 @@ from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from brainunet.errors import ConfigError
+from brainunet_server.store import published
 from brainunet_server.store.committing import committed
 from brainunet_server.store.opening import WAIT_S, open_for_writing
 from brainunet_server.store.problems import shown
-from brainunet_server.store.rows import Ending, Model, Run, Score, SiteRound, SiteSeen
+from brainunet_server.store.rows import DownloadRow, Ending, Model, ReaderRow, ReleaseRow, Run, Score, SiteRound, SiteSeen
 from brainunet_server.store.tables import models, runs, scores, site_rounds, sites
 
 T = TypeVar("T")
@@ -202,6 +203,53 @@ class StoreWriter:
             connection.execute(update(runs).where(runs.c.id == run_id).values(ended))
 
         self._committed(work)
+
+    def add_release(self, release: ReleaseRow) -> None:
+        """Put down that a model was published.
+
+        Raises:
+            ConfigError: no such run, or another release of this name.
+        """
+
+        def work(connection: Connection) -> None:
+            self._require_run(connection, release.run_id)
+            published.add_release(connection, release)
+
+        self._committed(work)
+
+    def withdraw_release(self, name: str, reason: str, at: datetime | None = None) -> None:
+        """Put down that a release may no longer be fetched (from now on, if not said).
+
+        Raises:
+            ConfigError: no such release, or one that was withdrawn before.
+        """
+        moment = at or datetime.now(UTC)
+        self._committed(lambda connection: published.withdraw_release(connection, name, reason, moment))
+
+    def add_reader(self, reader: ReaderRow) -> None:
+        """Let a reader in, also one whose earlier pass was revoked or has expired.
+
+        Raises:
+            ConfigError: a reader of this name whose pass can still be used.
+        """
+        self._committed(lambda connection: published.add_reader(connection, reader))
+
+    def revoke_reader(self, name: str, at: datetime | None = None) -> None:
+        """Put down that a reader's pass is refused (from now on, if not said).
+
+        Raises:
+            ConfigError: no such reader, or one that was revoked before.
+        """
+        moment = at or datetime.now(UTC)
+        self._committed(lambda connection: published.revoke_reader(connection, name, moment))
+
+    def add_download(self, download: DownloadRow) -> None:
+        """Put down that somebody fetched a release, or a part of it; one row for a moment, a release and a name.
+
+        Raises:
+            ConfigError: no such release.
+        """
+        self._committed(lambda connection: published.add_download(connection, download))
 
     def _committed(self, work: Callable[[Connection], T]) -> T:
         return committed(self.engine, work, wait_s=self._wait_s)
