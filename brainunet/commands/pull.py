@@ -80,6 +80,7 @@ def pull(
             round=release.round,
             pulled_at=datetime.now(UTC).replace(microsecond=0),
         ),
+        aside=kept.aside,
     )
     if as_json:
         typer.echo(json.dumps(_facts(access, release, kept, came, gone)))

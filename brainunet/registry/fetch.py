@@ -72,7 +72,12 @@ def held(part: Part) -> Iterator[int]:
         part.file.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(part.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise _unwritable(part.target, error) from None
+        raise BrainUNetError(
+            part.target,
+            found=f"it can't be written: {error.strerror or error}",
+            expected="a folder that you may write to",
+            remedy="name another file by -o FILE, or another folder by --home DIR",
+        ) from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -99,14 +99,19 @@ def all_pulled(home: Path) -> tuple[PulledModel, ...]:
         ) from None
 
 
-def remember(home: Path, model: PulledModel) -> None:
-    """Put a model down as the one that was pulled last.
+def remember(home: Path, model: PulledModel, aside: Path | None = None) -> None:
+    """Put a model down as the one that was pulled last; what had its name before lies at ``aside`` now.
 
     Raises:
         ConfigError: pulled.json can't be read.
         BrainUNetError: it can't be written.
     """
-    others = [other for other in all_pulled(home) if (other.file, other.sha256) != (model.file, model.sha256)]
+    others = []
+    for other in all_pulled(home):
+        if other.file != model.file:
+            others.append(other)
+        elif other.sha256 != model.sha256 and aside is not None:
+            others.append(other.model_copy(update={"file": str(aside)}))
     _write(home, [*others, model][-MOST_KEPT:])
 
 

@@ -17,6 +17,7 @@ from brainunet.registry.way import look
 
 _MOST_SAID: Final = 400  # characters of what the other side says
 _LONGEST_WAIT_S: Final = 86_400.0
+_TOO_LARGE: Final = "larger than max"  # gRPC's own words on this side, of a message over the limit
 
 # The registry's own refusals; what it says with them is a sentence of ours, unless somebody else answers.
 _REFUSALS: Final[Mapping[grpc.StatusCode, str]] = MappingProxyType(
@@ -50,7 +51,7 @@ def explained(error: grpc.RpcError, access: Access, *, began: bool = False) -> F
     code, said = error.code(), one_line(error.details() or "", _MOST_SAID).rstrip(". ")
     refusal = _REFUSALS.get(code)
     wait_s = _wait_of(error)
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and wait_s is None:  # gRPC's own: a message over the limit
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in said:
         return not_as_agreed(access.server, "an answer larger than any of a registry")
     if refusal is not None:
         found = f"{refusal.format(who=access.who)}: {said or 'it does not say why'}"

@@ -79,15 +79,16 @@ class _Found(Exception):
 def _connected(host: str, port: int, proxy: SplitResult | None, step_s: float) -> Iterator[socket.socket]:
     where = (host, port) if proxy is None else (str(proxy.hostname), int(proxy.port or 80))
     name = f"{host}:{port}" if proxy is None else f"the proxy {where[0]}:{where[1]}"
+    who = "it" if proxy is None else name
     mend = "correct https_proxy, or unset it where no proxy is needed"
     try:
         line = socket.create_connection(where, step_s)
     except socket.gaierror as error:
         ask = "check this machine's network, and the server's name with the coordinator" if proxy is None else mend
-        raise _Found(Trouble(f"the address of {name} can't be found ({_said(error)})", ask)) from None
+        raise _Found(Trouble(f"the address of {name if proxy else host} can't be found ({_said(error)})", ask)) from None
     except OSError as error:
         ask = f"ask the coordinator whether the registry runs, and your IT whether the firewall lets out TCP to {name}"
-        raise _Found(Trouble(f"{name} does not answer ({_said(error)})", ask if proxy is None else mend)) from None
+        raise _Found(Trouble(f"{who} does not answer ({_said(error)})", ask if proxy is None else mend)) from None
     with line:
         if proxy is not None:
             _through(line, host, port, proxy, name)

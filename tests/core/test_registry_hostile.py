@@ -261,7 +261,6 @@ def test_an_answer_about_another_release_and_one_without_a_signature_are_refused
         (grpc.StatusCode.UNIMPLEMENTED, "a server that does not know this question"),
         (grpc.StatusCode.INTERNAL, "the registry does not answer (internal)"),
         (grpc.StatusCode.UNKNOWN, "the registry does not answer (unknown)"),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, "an answer larger than any of a registry"),
     ],
 )
 def test_statuses_of_others_have_words_of_ours(

@@ -53,6 +53,21 @@ def test_the_last_model_is_the_one_that_was_pulled_last(home: Path) -> None:
     assert all_pulled(home) == (second, first)
 
 
+def test_a_model_that_gave_its_name_to_another_is_remembered_where_it_lies_now(home: Path) -> None:
+    first = model(home, "mine")
+    remember(home, first)
+    aside = first.path.with_name("mine.12345678.safetensors")
+    first.path.rename(aside)
+    second = model(home, "mine", b"newer").model_copy(update={"name": "v2"})
+
+    remember(home, second, aside)
+
+    assert [(one.name, one.path) for one in all_pulled(home)] == [("mine", aside), ("v2", second.path)]
+    assert all(one.verified() for one in all_pulled(home))
+    remember(home, model(home, "mine", b"newest"))  # what had the name is gone
+    assert [one.name for one in all_pulled(home)] == ["mine", "mine"]
+
+
 def test_a_file_that_was_changed_or_removed_is_found_when_it_is_needed(home: Path) -> None:
     pulled = model(home)
     remember(home, pulled)

@@ -19,33 +19,16 @@ from brainunet.registry.pulled import last_pulled
 from brainunet.registry.records import Release
 from brainunet_server.store.reader import StoreReader
 from tests.support.federation import done
-from tests.support.programs import Program
 from tests.support.proxy import tunnel
 from tests.support.raw_line import RawLine
 from tests.support.registries import Publisher
+from tests.support.registry_process import RegistryProcess as Running
 from tests.support.running import BIN
 from tests.support.simulation import Ended
 
 pytestmark = pytest.mark.slow
 
 MEGABYTES = 8
-_SERVED = re.compile(r"served to (sites|readers) at 127\.0\.0\.1:(\d+)")
-
-
-class Running:
-    """``flower-server registry`` in a process of its own."""
-
-    def __init__(self, publisher: Publisher, *options: str) -> None:
-        command = [str(BIN / "flower-server"), "registry", str(publisher.folder.path), "--listen", "127.0.0.1"]
-        command += ["--port", "0", "--readers-port", "0", *options]
-        self.program = Program("registry", command, publisher.root, {})
-        self.program.log.write_text("")
-        ends_at = time.monotonic() + 30
-        while len(found := dict(_SERVED.findall(self.program.said))) < 2:
-            assert self.program.is_alive, self.program.said
-            assert time.monotonic() < ends_at, self.program.said
-            time.sleep(0.05)
-        self.sites, self.readers = int(found["sites"]), int(found["readers"])
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from brainunet.registry.client import Registry
 from brainunet.registry.registry_pb2 import DescribeRequest
 from brainunet.registry.troubles import Passing
 from brainunet_server.registry import door as door_module
-from brainunet_server.registry import entrance, servicer
+from brainunet_server.registry import entrance, servicer, serving
 from brainunet_server.registry.limits import Limits
 from tests.support.asking import bearer, downloads, names, pulled, stub
 from tests.support.registries import Publisher, Served
@@ -194,6 +194,20 @@ def test_too_many_questions_and_downloads_are_asked_to_wait_with_words(publisher
             with pytest.raises(Passing, match="more than 6 questions in a minute; ask again in") as refused:
                 registry.listing()
             assert 50 < refused.value.wait_s <= 60
+
+
+def test_calls_over_what_the_port_takes_at_once_are_asked_to_wait(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "CALLS_AT_ONCE", 1)
+    with publisher.served() as served:
+        access = served.by_pass(publisher.reader("one-too-many"))
+        with Registry(access) as registry:
+            first = registry.chunks(registry.describe("large").release, 0)
+            next(first)
+            with pytest.raises(Passing, match="the registry asks reader one-too-many to wait"):
+                registry.listing()
+            first.close()  # type: ignore[attr-defined]
 
 
 def test_a_caller_who_takes_nothing_is_given_up_and_its_place_is_free(

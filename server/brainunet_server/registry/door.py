@@ -71,7 +71,7 @@ class SiteDoor:
     async def caller(self, context: Any) -> Caller:
         shown = context.auth_context().get("x509_pem_cert", ())
         if len(shown) != 1:
-            raise Refused(grpc.StatusCode.UNAUTHENTICATED, "no certificate; this port is for sites with their kits")
+            raise Refused(grpc.StatusCode.UNAUTHENTICATED, "no certificate; this port is for sites, and readers have another")
         key_id, trouble = _shown(bytes(shown[0]), datetime.now(UTC).replace(second=0, microsecond=0))
         if trouble:
             raise Refused(grpc.StatusCode.UNAUTHENTICATED, f"its certificate {trouble}; ask the coordinator for a new kit")
@@ -122,7 +122,7 @@ class ReaderDoor:
         token = said[0] if len(said) == 1 and isinstance(said[0], str) else ""
         if not token.startswith(_BEARER) or len(token) > _MAX_TOKEN:
             await self._wrong(context)
-            raise Refused(grpc.StatusCode.UNAUTHENTICATED, "no pass; this port is for readers with the pass of the coordinator")
+            raise Refused(grpc.StatusCode.UNAUTHENTICATED, "no pass; this port is for readers, and sites have another")
         sha256 = hashlib.sha256(token.removeprefix(_BEARER).encode()).hexdigest()
         found = await self._find(sha256)
         if found is None:
