@@ -49,9 +49,9 @@ def look(server: str, ca_certificate: str, *, step_s: float = STEP_S) -> Trouble
         return found.trouble
     except ssl.SSLCertVerificationError as error:
         return _certificate_trouble(server, error)
-    except ssl.SSLError:
-        return _no_registry(server)
     except OSError as error:
+        if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            return _no_registry(server)
         return Trouble(f"it hangs up ({_said(error)})", "try again later; ask the coordinator whether the registry runs")
     return None
 
@@ -154,4 +154,6 @@ def _no_registry(server: str) -> Trouble:
 def _said(error: OSError) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, ssl.SSLError):
+        return "in the middle of a word"
     return one_line(error.strerror or type(error).__name__, 100).lower()

@@ -86,6 +86,12 @@ class TestTheWay:
         assert "something answers there that is no registry of models. Check the port" in said
         assert kind is FederationError
 
+    def test_a_line_that_takes_a_connection_and_ends_it_at_once(self, federation: Federation) -> None:
+        with talking(b"") as port:
+            said, kind = self.said(port, federation)
+        assert "it hangs up" in said
+        assert kind is Passing  # as where a registry is being started anew behind a proxy
+
     def test_a_line_that_is_cut_before_a_word(self, registry: FalseRegistry, federation: Federation) -> None:
         with standing(registry, federation) as port, RawLine(port) as line:
             line.cut_at(*range(100_000))  # after each first piece

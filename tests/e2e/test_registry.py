@@ -8,7 +8,8 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,24 @@ def good(*words: str | Path, **env: str) -> Ended:
     return ended
 
 
+@contextmanager
+def pulling(*words: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """A pull under way, which ends with the block at the latest."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command(*words), env=environment(), stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait(what: Callable[[], bool]) -> None:
+    ends_at = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < ends_at
+        time.sleep(0.02)
+
+
 def test_a_site_pulls_the_newest_and_it_is_the_one_that_a_prediction_will_use(publisher: Publisher, registry: Running) -> None:
     home = publisher.site("lagos")
     server = f"127.0.0.1:{registry.sites}"
@@ -127,14 +146,9 @@ def test_a_puller_that_was_killed_goes_on_at_the_next_byte(publisher: Publisher,
     reader_pass, mine = publisher.reader("unlucky"), tmp_path / "mine.safetensors"
     part = tmp_path / "mine.safetensors.part"
     with RawLine(registry.readers, rate=3e6) as line:
-        words = ("--kit", reader_pass, "--home", tmp_path / "home", "--server", f"127.0.0.1:{line.port}", "-o", mine)
-        killed = subprocess.Popen(command(*words), env=environment(), stdout=subprocess.DEVNULL)
-        try:
-            ends_at = time.monotonic() + 60
-            while not part.exists() or part.stat().st_size < 3_000_000:
-                assert time.monotonic() < ends_at
-                time.sleep(0.02)
-        finally:
+        words = ("--kit", reader_pass, "--home", tmp_path, "--server", f"127.0.0.1:{line.port}", "-o", mine)
+        with pulling(*words) as killed:
+            wait(lambda: part.exists() and part.stat().st_size > 3_000_000)
             killed.kill()
             killed.wait()
         had = part.stat().st_size
@@ -150,37 +164,19 @@ def test_a_puller_that_was_killed_goes_on_at_the_next_byte(publisher: Publisher,
 def test_lines_that_break_and_a_registry_that_is_started_anew_cost_one_command(publisher: Publisher, tmp_path: Path) -> None:
     reader_pass, mine = publisher.reader("patient"), tmp_path / "mine.safetensors"
     first = Running(publisher)
-    try:
-        with RawLine(first.readers, rate=6e6) as line:
-            line.cut_at(1_000_000, 2_000_000, 2_500_000)
-            words = (
-                "--kit",
-                reader_pass,
-                "--home",
-                tmp_path / "home",
-                "--server",
-                f"127.0.0.1:{line.port}",
-                "-o",
-                mine,
-                "--json",
-            )
-            pulling = subprocess.Popen(command(*words), env=environment(), stdout=subprocess.PIPE, text=True)
-            ends_at = time.monotonic() + 60
-            while line.down < 4_000_000:
-                assert time.monotonic() < ends_at
-                time.sleep(0.02)
+    with closing(first.program), RawLine(first.readers, rate=6e6) as line:
+        line.cut_at(1_000_000, 2_000_000, 2_500_000)
+        words = ("--kit", reader_pass, "--home", tmp_path, "--server", f"127.0.0.1:{line.port}", "-o", mine)
+        with pulling(*words, "--json") as patient:
+            wait(lambda: line.down > 4_000_000)
             assert first.program.end() == 0  # SIGTERM, in the middle of a download
             second = Running(publisher)
-            try:
-                line._target = second.readers
-                out, _ = pulling.communicate(timeout=60)
-            finally:
-                second.program.close()
-        assert pulling.returncode == 0
-        assert json.loads(out)["bytes_fetched"] == publisher.file_of("v2").stat().st_size
-        assert mine.read_bytes() == publisher.file_of("v2").read_bytes()
-    finally:
-        first.program.close()
+            with closing(second.program):
+                line.target = second.readers
+                out, _ = patient.communicate(timeout=60)
+        assert patient.returncode == 0
+    assert json.loads(out)["bytes_fetched"] == publisher.file_of("v2").stat().st_size
+    assert mine.read_bytes() == publisher.file_of("v2").read_bytes()
 
 
 def test_no_patience_says_what_is_kept_and_that_the_same_command_goes_on(
@@ -245,20 +241,17 @@ def test_a_proxy_in_capital_letters_is_gone_through(publisher: Publisher, regist
 
 def test_ctrl_c_ends_a_pull_and_a_registry_with_130(publisher: Publisher, tmp_path: Path) -> None:
     running = Running(publisher)
-    try:
+    with closing(running.program):
         with RawLine(running.readers, rate=1e6) as line:
             words = ("--kit", publisher.reader("stopping"), "--home", tmp_path, "--server", f"127.0.0.1:{line.port}")
-            pulling = subprocess.Popen(command(*words), env=environment(), stderr=subprocess.PIPE, text=True)
-            while line.down < 500_000:
-                time.sleep(0.02)
-            pulling.send_signal(signal.SIGINT)
-            _, err = pulling.communicate(timeout=20)
-        assert (pulling.returncode, err) == (130, "interrupted\n")
+            with pulling(*words) as stopped:
+                wait(lambda: line.down > 500_000)
+                stopped.send_signal(signal.SIGINT)
+                _, err = stopped.communicate(timeout=20)
+        assert (stopped.returncode, err) == (130, "interrupted\n")
         running.program.process.send_signal(signal.SIGINT)
         assert running.program.process.wait(20) == 130
         assert "Traceback" not in running.program.said
-    finally:
-        running.program.close()
 
 
 def test_the_registry_writes_nothing_but_downloads_and_the_audit_trail(publisher: Publisher, tmp_path: Path) -> None:

@@ -23,12 +23,13 @@ class RawLine:
         rate: bytes a second towards the puller; None is as fast as it goes.
 
     Attributes:
+        target: may change while it listens.
         down: bytes that went towards the puller, over all connections.
         connections: how many there were.
     """
 
     def __init__(self, target: int, *, rate: float | None = None) -> None:
-        self._target, self._rate = target, rate
+        self.target, self._rate = target, rate
         self.down, self.connections, self.port = 0, 0, 0
         self._cuts: list[int] = []  # values of ``down`` at which the line breaks
         self._lock = threading.Lock()
@@ -69,9 +70,13 @@ class RawLine:
         while True:
             try:
                 ours, _ = self._listener.accept()
-                theirs = socket.create_connection(("127.0.0.1", self._target), 10)
             except OSError:
                 return
+            try:
+                theirs = socket.create_connection(("127.0.0.1", self.target), 10)
+            except OSError:  # nobody is there at present
+                ours.close()
+                continue
             self.connections += 1
             with self._lock:
                 self._open |= {ours, theirs}
