@@ -16,14 +16,14 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import numpy as np
 import safetensors
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 from safetensors.numpy import save_file
 
 from brainunet.config import ModelConfig, PreprocessConfig
 from brainunet.errors import ConfigError
 from brainunet.files import writing_aside
 from brainunet.labels import Convention
-from brainunet.records import Record, SiteScore
+from brainunet.records import Count, Name, PrivacySpend, Record, SiteScore
 from brainunet.weights import Weights
 
 MAX_MODEL_BYTES = 2_000_000_000
@@ -34,6 +34,47 @@ _STATISTICS = ("running_mean", "running_var")
 _EXPECTED = "a BrainUNet model file (.safetensors with a model card)"
 
 TrainedOn: TypeAlias = Literal["nothing", "phantoms", "real cases", "phantoms and real cases", "unknown"]
+
+
+class Ancestor(Record):
+    """The model that a federation began with, as its own card told it."""
+
+    title: str
+    weights_sha256: str
+    trained_on: TrainedOn
+    provenance: str
+
+
+class SitePart(Record):
+    """What one site gave to a federated model.
+
+    Attributes:
+        rounds: how many rounds' models have its training in them.
+        cases_train: cases that it trained on, as it said in the last of them; cases_validation those it kept aside.
+        spend: what its training has cost in differential privacy up to this model; None: it trained without.
+    """
+
+    rounds: Count
+    cases_train: Count
+    cases_validation: Count
+    spend: PrivacySpend | None = None
+
+
+class Release(Record):
+    """What makes a model a published one.
+
+    Attributes:
+        name: of the release, once and for ever in its federation.
+        federation: its name, for people.
+        start: what round 0 was.
+        sites: name -> what it gave; only those with training in the model.
+    """
+
+    name: Name
+    federation: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^\P{C}+$")]  # no control characters
+    published_at: AwareDatetime
+    start: Ancestor
+    sites: dict[Name, SitePart]
 
 
 class ModelCard(Record):
@@ -52,6 +93,7 @@ class ModelCard(Record):
         parent_sha256: digest of the weights it was trained from.
         config_sha256: digest of the training configuration.
         scores: name of a site (or "all") -> figures of these weights on its validation cases.
+        release: what a coordinator adds when it publishes the model; None of any other.
     """
 
     format: Literal["brainunet-model-1"] = "brainunet-model-1"
@@ -70,6 +112,7 @@ class ModelCard(Record):
     scores: dict[str, SiteScore] = Field(default_factory=dict)
     made_at: datetime | None = None
     weights_sha256: str = ""
+    release: Release | None = None
 
 
 def trained_on(before: TrainedOn, now: TrainedOn) -> TrainedOn:

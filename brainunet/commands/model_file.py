@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 if TYPE_CHECKING:
-    from brainunet.modelfile import ModelCard
+    from brainunet.modelfile import ModelCard, Release
     from brainunet.signing import PublicKey
 
 _ID: Final = re.compile("[0-9a-f]{16}")  # PublicKey.id
@@ -143,8 +143,9 @@ def _signature_in_words(signature: dict[str, str | None]) -> str:
 
 def _in_words(card: ModelCard) -> dict[str, str]:
     """The card's facts for people, without those that are empty."""
-    from brainunet.metrics.summary import mean_of
+    from brainunet.metrics.summary import mean_of, worst_site
 
+    release = card.release
     clip, margin = card.preprocess.clip_percentiles, card.preprocess.crop_margin_voxels
     words = {
         "network": f"{card.model.preset}, {card.model.norm} norm",
@@ -159,8 +160,28 @@ def _in_words(card: ModelCard) -> dict[str, str]:
         "trained from": card.parent_sha256,
         "settings": card.config_sha256,
         "made at": f"{card.made_at:%Y-%m-%d %H:%M} UTC" if card.made_at else "",
+        **(_release_in_words(release) if release else {}),
     }
     for site, score in card.scores.items():
         dice = ", ".join(f"{name} {value:.3f}" for name, value in mean_of(score).items() if value is not None)
         words[f"Dice of {site}"] = f"{dice or ('withheld' if score.withheld else 'no figures')} ({score.cases} cases)"
+    if len(card.scores) > 1 and (worst := worst_site(card.scores)):
+        words["worst site"] = ", ".join(f"{name} {found.site} {found.value:.3f}" for name, found in worst.items())
     return {name: text for name, text in words.items() if text}
+
+
+def _release_in_words(release: Release) -> dict[str, str]:
+    sites = release.sites
+    spends = {name: part.spend for name, part in sites.items() if part.spend}
+    without = sorted(set(sites) - set(spends))
+    private = [f"{name} epsilon {spend.epsilon:.2f}, delta {spend.delta:g}" for name, spend in spends.items()]
+    private += [f"{', '.join(without)}: trained without" if spends else "none: every site trained without"] if without else []
+    return {
+        "released as": f"{release.name} by {release.federation}, {release.published_at:%Y-%m-%d %H:%M} UTC",
+        "began with": f"{release.start.title} (trained on: {release.start.trained_on})",
+        "sites": "; ".join(
+            f"{name}: {part.rounds} rounds, {part.cases_train} training and {part.cases_validation} validation cases"
+            for name, part in sites.items()
+        ),
+        "differential privacy": "; ".join(private),
+    }

@@ -94,8 +94,9 @@ def _checked(file: Path, release: Release, key: PublicKey) -> ModelCard:
         _, card = read_model(file)
     except ConfigError as error:
         raise _not_good(release, error.found + (f", but expected {error.expected}" if error.expected else "")) from None
-    if card.weights_sha256 != release.weights_sha256:
-        raise _not_good(release, "a model signed by the federation, but not the one that the registry lists under this name")
+    named = card.release.name if card.release else "no release"
+    if named != release.name or card.weights_sha256 != release.weights_sha256:  # an older model, or one of a run
+        raise _not_good(release, f"a model of the federation, but not this release: it is {named}")
     return card
 
 
@@ -103,7 +104,7 @@ def _not_good(release: Release, found: str) -> FederationError:
     return FederationError(
         release.name,
         found=found,
-        remedy="nothing of it was kept; fetch it again, and if that ends alike tell the coordinator: this model is not theirs",
+        remedy="nothing of it was kept; fetch it again, and if that ends alike tell the coordinator",
     )
 
 

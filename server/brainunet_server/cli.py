@@ -11,6 +11,7 @@ from brainunet import __version__
 from brainunet.errors import BrainUNetError, FederationError, UsageError
 from brainunet.terminal import main_of
 from brainunet_server.cli_members import AsJson, Debug, Directory, Port, enrol, init, revoke, rotate, show, sites
+from brainunet_server.cli_models import models, publish, reader, withdraw
 from brainunet_server.cli_registry import registry
 from brainunet_server.cli_scores import scores
 
@@ -20,8 +21,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (init, enrol, sites, revoke, rotate, scores, registry):
+for command in (init, enrol, sites, revoke, rotate, scores, publish, models, withdraw, registry):
     app.command()(command)
+app.add_typer(reader, name="reader")
 
 STOP_PATIENCE_S = 60.0
 

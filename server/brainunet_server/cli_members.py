@@ -191,10 +191,12 @@ def rotate(
     if as_json:
         typer.echo(json.dumps([_kit_facts(kit) for kit in given]))
         return
+    again = f"flower-server publish {directory}, flower-server reader add {directory}"
     for kit in given:
         typer.echo(f"{kit.site}: certificate valid until {day(kit.valid_until)}; send it {kit.kit}")
     if name is None:
-        typer.echo("there is a new signing key; models signed before can only be checked with the earlier kits")
+        typer.echo("there is a new signing key; models signed before can only be checked with the earlier kits and passes:")
+        typer.echo(f"publish again, under a new name, what is to be fetched from now on, and give readers new passes ({again})")
         if given:
             typer.echo(f"fingerprint, to read out when a hospital opens its kit: {given[0].federation_fingerprint}")
 

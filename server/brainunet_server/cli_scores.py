@@ -26,6 +26,7 @@ def scores(
     from brainunet.records import Structure
     from brainunet_server import screens
     from brainunet_server.federation import Folder, read_settings
+    from brainunet_server.running import database_of
     from brainunet_server.store.reader import StoreReader, dice_by_round
 
     known: tuple[Structure, ...] = get_args(Structure)
@@ -34,7 +35,7 @@ def scores(
         raise UsageError("--structure", found=structure, expected=" or ".join(known))
     folder = Folder(directory)
     config = read_settings(folder)
-    with StoreReader(database or config.database or folder.store) as store:
+    with StoreReader(database_of(folder, config, database)) as store:
         found = run or store.latest_run("federation").id
         rows = dice_by_round(store, found, of)
     if as_json:

@@ -66,6 +66,15 @@ def remembered(folder: Folder, options: ServeOptions) -> ServeOptions:
     )
 
 
+def database_of(folder: Folder, config: FederationConfig, asked: str | None = None) -> str | Path:
+    """The store: as it is asked for now, as it was for the run in progress, as the settings say, or the one in the folder.
+
+    Raises:
+        ConfigError: run.json can't be read.
+    """
+    return remembered(folder, ServeOptions(database=asked)).database or config.database or folder.store
+
+
 def settings_of_run(config: FederationConfig, card: ModelCard) -> RunSettings:
     return RunSettings(
         model=card.model,

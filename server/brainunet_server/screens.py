@@ -16,6 +16,7 @@ from brainunet.moments import day, iso, local
 from brainunet_server.federation import Folder
 from brainunet_server.roster import Roster
 from brainunet_server.status import SiteState, Status
+from brainunet_server.store.rows import DownloadRow, ReaderRow
 
 _UNITS: Final = (("day", 86_400), ("h", 3600), ("min", 60))
 
@@ -76,6 +77,59 @@ def _figure(said: Any) -> str:
     if isinstance(said, dict):
         return "none" if said["mean"] is None else f"{said['mean']:.3f} ({said['n']})"
     return f"{said:.3f}" if isinstance(said, float) else said or ""
+
+
+def release_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """The rows of ``publishing.release_facts``."""
+    return _table(
+        ["name", "run", "round", "mean WT Dice", "worst site", "published", "downloads", "withdrawn"],
+        (
+            [
+                row["name"],
+                row["run"],
+                str(row["round"]),
+                _figure(row["mean_wt_dice"]) or "no figures",
+                f"{row['worst_site']['site']} {row['worst_site']['wt_dice']:.3f}" if row["worst_site"] else "",
+                day(row["published_at"]),
+                str(row["downloads"]),
+                f"{day(row['withdrawn_at'])}: {row['withdrawn_reason']}" if row["withdrawn_at"] else "",
+            ]
+            for row in rows
+        ),
+    )
+
+
+def reader_rows(readers: Sequence[ReaderRow], downloads: Sequence[DownloadRow]) -> list[dict[str, Any]]:
+    """A row for each reader, by name, with how many releases it fetched to their end; nothing of its token."""
+    return [
+        {
+            "name": reader.name,
+            "added_at": reader.added_at,
+            "expires_at": reader.expires_at,
+            "revoked_at": reader.revoked_at,
+            "downloads": sum(row.whole for row in downloads if row.kind == "reader" and row.who == reader.name),
+        }
+        for reader in readers
+    ]
+
+
+def reader_table(rows: Sequence[dict[str, Any]], now: datetime | None = None) -> Table:
+    """The rows of :func:`reader_rows`."""
+    now = now or datetime.now(UTC)
+    return _table(
+        ["reader", "added", "pass", "downloads"],
+        (
+            [
+                row["name"],
+                day(row["added_at"]),
+                f"revoked on {day(row['revoked_at'])}"
+                if row["revoked_at"]
+                else f"{'expired on' if row['expires_at'] <= now else 'until'} {day(row['expires_at'])}",
+                str(row["downloads"]),
+            ]
+            for row in rows
+        ),
+    )
 
 
 def status_lines(folder: Folder, status: Status | None, pid: str | None, now: datetime | None = None) -> list[str]:

@@ -116,9 +116,22 @@ def test_a_signed_file_that_is_no_model_is_refused(federation: Federation, tmp_p
 
 
 def test_an_old_model_under_a_new_name_is_refused(registry: FalseRegistry, federation: Federation, tmp_path: Path) -> None:
-    registry.release.weights_sha256 = "00" * 32  # of the model that the list speaks of
+    registry.release.name = "v1"
+    other = FalseRegistry.of(tmp_path, federation.signing_key, name="v0")
+    registry.content, registry.signature = other.content, other.signature
+    registry.release.sha256, registry.release.size_bytes = other.release.sha256, other.release.size_bytes
+    registry.release.weights_sha256 = other.release.weights_sha256
 
-    assert "not the one that the registry lists under this name" in refusal(registry, federation, tmp_path)
+    assert "v1: a model of the federation, but not this release: it is v0" in refusal(registry, federation, tmp_path)
+    assert leftovers(tmp_path) == []
+
+
+def test_other_weights_than_those_of_the_list_are_refused(
+    registry: FalseRegistry, federation: Federation, tmp_path: Path
+) -> None:
+    registry.release.weights_sha256 = "00" * 32
+
+    assert "a model of the federation, but not this release" in refusal(registry, federation, tmp_path)
 
 
 def without_end(chunks: Iterator[Chunk]) -> Iterator[Chunk]:

@@ -48,14 +48,14 @@ class FalseRegistry(RegistryServicer):  # type: ignore[misc] # generated
     asked: list[int] = field(default_factory=list)
 
     @classmethod
-    def of(cls, folder: Path, key: SigningKey, megabytes: float = 2) -> FalseRegistry:
+    def of(cls, folder: Path, key: SigningKey, megabytes: float = 2, name: str = "v1") -> FalseRegistry:
         """A good one, of a model in ``folder``."""
         path = folder / "good.safetensors"
-        write_model(path, random_weights(megabytes), model_card())
+        write_model(path, random_weights(megabytes), model_card(name))
         signature = sign_file(path, key, SIGNED_AS).read_text()
         content, (_, card) = path.read_bytes(), read_model(path)
         release = Release(
-            name="v1",
+            name=name,
             run="glioma-1",
             round=3,
             size_bytes=len(content),

@@ -18,7 +18,7 @@ import numpy as np
 from brainunet import home_folder
 from brainunet.certificates import make_request, new_site_key, write_site_key
 from brainunet.config import ModelConfig, PreprocessConfig
-from brainunet.modelfile import SIGNED_AS, ModelCard, write_model
+from brainunet.modelfile import SIGNED_AS, Ancestor, ModelCard, Release, write_model
 from brainunet.reader_pass import ReaderPass, new_token, seal_reader_pass, token_sha256
 from brainunet.registry.access import Access, access_by
 from brainunet.registry.keep import digest_of
@@ -61,7 +61,7 @@ class Publisher:
         self.minute += 1
         path = self.folder.published / f"{name}.safetensors"
         path.parent.mkdir(exist_ok=True)
-        told = write_model(path, random_weights(megabytes), model_card(title=f"model {name}", **card))
+        told = write_model(path, random_weights(megabytes), model_card(name, **card))
         sign_file(path, read_signing_key(self.folder.signing_key), SIGNED_AS)
         row = ReleaseRow(
             name=name,
@@ -163,9 +163,12 @@ def random_weights(megabytes: float) -> Weights:
     return Weights.of({"layer.weight": rng.standard_normal(int(megabytes * 250_000), dtype=np.float32)})
 
 
-def model_card(**facts: object) -> ModelCard:
+def model_card(name: str, **facts: object) -> ModelCard:
+    """The card of a release."""
+    start = Ancestor(title="zeros", weights_sha256="00" * 32, trained_on="nothing", provenance="made for a test")
     told = {
-        "title": "random numbers",
+        "title": f"model {name}",
+        "release": Release(name=name, federation=NAME, published_at=NOON, start=start, sites={}),
         "model": ModelConfig(preset="brainunet-nano"),
         "preprocess": PreprocessConfig(),
         "provenance": "made for a test",

@@ -25,6 +25,7 @@ from brainunet_server.registry.entrance import Entrance
 from brainunet_server.registry.limits import Counts, Limits
 from brainunet_server.registry.servicer import Servicer
 from brainunet_server.registry.shelf import Shelf
+from brainunet_server.running import database_of
 from brainunet_server.store.reader import StoreReader
 from brainunet_server.store.rows import ReaderRow
 from brainunet_server.store.writer import StoreWriter
@@ -71,7 +72,7 @@ def serve_registry(folder: Folder, options: RegistryOptions, limits: Limits = Li
     read_certificate_file(folder.ca_certificate)  # here for its message
     read_certificate_file(folder.server_certificate)
     with ExitStack() as stack:
-        where = options.database or config.database or folder.store
+        where = database_of(folder, config, options.database)
         writer = stack.enter_context(StoreWriter(where, wait_s=STORE_WAIT_S))
         reader = stack.enter_context(StoreReader(where, wait_s=STORE_WAIT_S))
         shelf = Shelf(folder.path, folder.published, reader.releases)

@@ -1,0 +1,311 @@
+"""Publishing: a round's model gets a name, a complete card and a signature, and the registry may give it to others.
+
+A release never changes. It may be withdrawn: its file stays, and whoever asks for it is told why it is not given any more.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from brainunet.chain import JSON, append
+from brainunet.errors import BrainUNetError, ConfigError, UsageError
+from brainunet.files import flush_name
+from brainunet.metrics.summary import federation_mean, worst_site
+from brainunet.modelfile import SIGNED_AS, Ancestor, ModelCard, Release, SitePart, read_model, write_model
+from brainunet.signing import read_signing_key, sign_file
+from brainunet.weights import Weights
+from brainunet_server.federation import Folder, read_settings
+from brainunet_server.keeping import best_rounds
+from brainunet_server.roster import changing
+from brainunet_server.running import database_of
+from brainunet_server.start_model import sha256_of_file
+from brainunet_server.store.reader import StoreReader, site_scores
+from brainunet_server.store.rows import Model, ReleaseRow, Run, SiteRound
+from brainunet_server.store.writer import StoreWriter
+
+MAX_NOTES: Final = 2000
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+Round: TypeAlias = int | Literal["best"]
+
+
+def publish(
+    folder: Folder, which: Round, name: str, notes: str = "", *, run: str | None = None, database: str | None = None
+) -> ReleaseRow:
+    """Publish the model of a round as ``name``.
+
+    A kill before the end leaves nothing that the registry would give away; the same call again publishes it.
+
+    Args:
+        folder: of the federation.
+        which: a round of the run, or the one of highest mean Dice.
+        name: of the release, and of its file.
+        notes: for those who use the model; on its card.
+        run: None is the federation's latest.
+        database: as ``flower-server run --database``.
+
+    Raises:
+        ConfigError: no such run or round, a model that is gone or damaged, the start model, or a name that is taken.
+        UsageError: no name for a release, or notes that are too long or hold control characters.
+        BrainUNetError: something can't be written.
+    """
+    _require_name(name)
+    notes = _plain(notes)
+    config, key = read_settings(folder), read_signing_key(folder.signing_key)
+    where = database_of(folder, config, database)
+    file = folder.published / f"{name}.safetensors"
+    with changing(folder.published), StoreWriter(where) as store, StoreReader(where) as reader:
+        if any(release.name == name for release in reader.releases()):
+            raise ConfigError(
+                f"release {name}",
+                found="a release of this name",
+                expected="a new name: a release never changes",
+                remedy=f"choose another; those there are: flower-server models {folder.path}",
+            )
+        of = reader.run(run) if run else reader.latest_run("federation")
+        model = _model(reader, folder, of, which)
+        weights, card = _whole(folder.models / of.id / model.file, model)
+        now = datetime.now(UTC).replace(microsecond=0)
+        card = _completed(card, reader, folder, of, model, name, config.name, notes, now)
+        with _staging(folder) as staging:
+            staged = staging / file.name
+            card = write_model(staged, weights, card)
+            signature = sign_file(staged, key, SIGNED_AS)
+            release = ReleaseRow(
+                name=name,
+                run_id=of.id,
+                round=model.round,
+                file=str(file.relative_to(folder.path)),
+                sha256=sha256_of_file(staged),
+                n_bytes=staged.stat().st_size,
+                weights_sha256=card.weights_sha256,
+                notes=notes,
+                published_at=now,
+            )
+            facts: dict[str, JSON] = {
+                "release": name,
+                "run": of.id,
+                "round": model.round,
+                "sha256": release.sha256,
+                "notes": notes,
+            }
+            append(folder.audit, "model-published", facts)
+            # the row comes last: what has none is not served, and is overwritten when the command is repeated
+            signature.replace(folder.published / signature.name)
+            staged.replace(file)
+            flush_name(file)
+        store.add_release(release)
+    return release
+
+
+def withdraw(folder: Folder, name: str, reason: str, *, database: str | None = None) -> None:
+    """Give a release to nobody any more, and tell those who ask why.
+
+    Raises:
+        ConfigError: no such release, or one that was withdrawn before.
+        UsageError: no reason.
+        BrainUNetError: something can't be written.
+    """
+    reason = reason.strip()
+    if not (0 < len(reason) <= 200 and reason.isprintable()):
+        raise UsageError("--reason", found=repr(reason[:40]), expected="1 to 200 characters in one line", remedy="say why")
+    config = read_settings(folder)
+    where = database_of(folder, config, database)
+    with changing(folder.published), StoreWriter(where) as store, StoreReader(where) as reader:
+        release = release_of(reader, folder, name)
+        if release.withdrawn_at is not None:
+            raise ConfigError(
+                f"release {name}",
+                found=f"withdrawn on {release.withdrawn_at:%Y-%m-%d} ({release.withdrawn_reason})",
+                expected="a release that is not withdrawn",
+            )
+        append(folder.audit, "model-withdrawn", {"release": name, "sha256": release.sha256, "reason": reason})
+        store.withdraw_release(name, reason)
+
+
+def release_of(reader: StoreReader, folder: Folder, name: str) -> ReleaseRow:
+    """The release of this name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    there = reader.releases()
+    for release in there:
+        if release.name == name:
+            return release
+    raise ConfigError(
+        f"release {name[:64]!r}",
+        found="no release of this name",
+        expected=f"one of {', '.join(release.name for release in there[:10])}" if there else "one that was published",
+        remedy=f"see them: flower-server models {folder.path}",
+    )
+
+
+def release_facts(reader: StoreReader) -> list[dict[str, Any]]:
+    """For each release, the newest first: its row, whole downloads, mean whole-tumour Dice and the site it serves worst."""
+    counts = reader.download_counts()
+    facts = []
+    for release in reader.releases():
+        scores = site_scores(reader.scores(release.run_id, release.round - 1, metric="dice")).get(release.round, {})
+        worst = worst_site(scores).get("WT")
+        facts.append(
+            {
+                "name": release.name,
+                "run": release.run_id,
+                "round": release.round,
+                "bytes": release.n_bytes,
+                "sha256": release.sha256,
+                "notes": release.notes,
+                "mean_wt_dice": federation_mean(scores.values()).get("WT"),
+                "worst_site": {"site": worst.site, "wt_dice": worst.value} if worst else None,
+                "published_at": release.published_at,
+                "downloads": counts.get(release.name, 0),
+                "withdrawn_at": release.withdrawn_at,
+                "withdrawn_reason": release.withdrawn_reason,
+            }
+        )
+    return facts
+
+
+def _model(reader: StoreReader, folder: Folder, run: Run, which: Round) -> Model:
+    """The row of the model that is meant, of those whose files are there."""
+    if run.kind != "federation":
+        raise ConfigError(
+            f"run {run.id}", found=f"a run of kind {run.kind}", expected="a run of this federation", remedy="name another --run"
+        )
+    there = {model.round: model for model in reader.models(run.id) if model.removed_at is None and model.round > 0}
+    if which == "best":
+        by_round = site_scores(reader.scores(run.id, metric="dice"))
+        best, _ = best_rounds({number: sites for number, sites in by_round.items() if number in there or number == 0})
+        if best == 0:
+            raise ConfigError(
+                f"run {run.id}",
+                found="no round whose model scores higher than the one that the run started from",
+                expected="one that the hospitals made better",
+                remedy=f"look at the figures (flower-server scores {folder.path}), and name a round if you know better",
+            )
+        if best is not None:
+            return there[best]
+        found = "no round with figures of the sites" if there else "no complete round"
+    elif which in there:
+        return there[which]
+    elif which == 0:
+        found = "round 0, the start model, which no hospital has trained"
+    else:
+        removed = any(model.round == which for model in reader.models(run.id))
+        found = f"the model of round {which} was removed to make room" if removed else f"no model of round {which}"
+    rounds = ", ".join(map(str, sorted(there)[-10:]))
+    raise ConfigError(
+        f"run {run.id}",
+        found=found,
+        expected=f"a round whose model is there: {rounds}" if there else "a run with at least one complete round",
+        remedy="name one of these rounds (rounds.keep_every keeps more)" if there else f"flower-server status {folder.path}",
+    )
+
+
+def _whole(path: Path, model: Model) -> tuple[Weights, ModelCard]:
+    weights, card = read_model(path)
+    if weights.digest != model.digest:
+        raise ConfigError(
+            path,
+            found="other weights than the store says that this round made",
+            expected=f"weights with the digest {model.digest}",
+            remedy="restore the file from your backup, or publish another round; find out who changed it",
+        )
+    return weights, card
+
+
+def _completed(
+    card: ModelCard,
+    reader: StoreReader,
+    folder: Folder,
+    run: Run,
+    model: Model,
+    name: str,
+    federation: str,
+    notes: str,
+    now: datetime,
+) -> ModelCard:
+    """The card with all that the store knows of the model."""
+    parts = _parts(reader.site_rounds(run.id), model.round)
+    if not parts:
+        raise ConfigError(f"run {run.id}", found="no site that took part", expected="training in the model to publish")
+    release = Release(name=name, federation=federation, published_at=now, start=_ancestor(folder, run, reader), sites=parts)
+    return card.model_copy(
+        update={
+            "title": f"{federation}, {name}: {card.model.preset} after round {model.round}",
+            "notes": notes,
+            "config_sha256": card.config_sha256 or run.config_sha256,
+            "release": release,
+        }
+    )
+
+
+def _ancestor(folder: Folder, run: Run, reader: StoreReader) -> Ancestor:
+    """The model of round 0. Its file may be gone by now, or another start model set: its digest is in the store for ever."""
+    digest = next((model.digest for model in reader.models(run.id) if model.round == 0), "")
+    for path in (folder.models / run.id / "round-000.safetensors", folder.start_model):
+        if not path.is_file():
+            continue
+        _, card = read_model(path)
+        if card.weights_sha256 == digest:
+            return Ancestor(title=card.title, weights_sha256=digest, trained_on=card.trained_on, provenance=card.provenance)
+    return Ancestor(title="not there any more", weights_sha256=digest, trained_on="unknown", provenance="")
+
+
+def _parts(rounds: Sequence[SiteRound], last: int) -> Mapping[str, SitePart]:
+    """What each site gave up to round ``last``: its training of an exchange is in the model that the exchange made."""
+    answered = [row for row in rounds if row.round <= last and row.outcome == "answered" and row.update_norm is not None]
+    parts: dict[str, SitePart] = {}
+    for row in sorted(answered, key=lambda row: (row.site, row.round)):
+        before = parts[row.site].rounds if row.site in parts else 0
+        parts[row.site] = SitePart(
+            rounds=before + 1, cases_train=row.cases_train or 0, cases_validation=row.cases_validation or 0
+        )
+    return parts
+
+
+@contextmanager
+def _staging(folder: Folder) -> Iterator[Path]:
+    """An empty folder beside the published models, on their disk; what a killed command left in it goes."""
+    staging = folder.published / ".staging"
+    try:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        yield staging
+    except OSError as error:
+        raise BrainUNetError(
+            folder.published,
+            found=f"it can't be written: {error.strerror or error}",
+            remedy="free space on the disk, and run this as the user who owns the folder",
+        ) from None
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _require_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            "--name",
+            found=repr(name)[:70],
+            expected="1 to 64 letters, digits, dots, dashes and underscores, of which the first is a letter or a digit",
+            remedy="choose a name such as africa-2026.1",
+        )
+
+
+def _plain(notes: str) -> str:
+    notes = notes.strip()
+    if len(notes) > MAX_NOTES or not notes.replace("\n", "").isprintable():
+        raise UsageError(
+            "--notes",
+            found=f"{len(notes)} characters" if len(notes) > MAX_NOTES else "control characters",
+            expected=f"at most {MAX_NOTES} characters of text",
+        )
+    return notes
