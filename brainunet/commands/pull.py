@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from brainunet.registry.keep import Kept
     from brainunet.registry.pulled import PulledModel
     from brainunet.registry.records import Release
+    from brainunet.registry.troubles import Passing
 
 
 def pull(
@@ -40,7 +41,7 @@ def pull(
         float, typer.Option(metavar="SECONDS", min=0, help="how long to try again without a single new byte")
     ] = 600.0,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar, and no word of breaks")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
 ) -> None:
     """Fetch a model that the federation has published.
@@ -101,6 +102,11 @@ def _fetched(
         return Kept(target, card), None
     described = registry.describe(release.name)
     part = Part(target)
+
+    def wait(trouble: Passing, wait_s: float) -> None:
+        if not hidden:
+            bar.console.print(f"{trouble.found}; trying again in {wait_s:.0f} s", markup=False, highlight=False)
+
     with held(part) as descriptor, download_bar(hidden=hidden) as bar:
         task = bar.add_task(release.name, total=release.size_bytes)
         came = fetch(
@@ -110,6 +116,7 @@ def _fetched(
             descriptor,
             patience_s=patience_s,
             on_bytes=lambda count: bar.update(task, completed=count),
+            on_wait=wait,
         )
         return keep(part, described, access.signing_key), came
 

@@ -106,6 +106,7 @@ def fetch(
     *,
     patience_s: float,
     on_bytes: Callable[[int], None] = lambda count: None,
+    on_wait: Callable[[Passing, float], None] = lambda trouble, wait_s: None,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
@@ -117,6 +118,7 @@ def fetch(
         part: where; ``descriptor`` is that of :func:`held`.
         patience_s: how long to try again without a single new byte.
         on_bytes: told how many bytes are there, at first and with each chunk.
+        on_wait: told what has happened and after how many seconds it is tried again.
         sleep, clock: of this machine.
 
     Raises:
@@ -141,6 +143,7 @@ def fetch(
             wait_s = max(pause_s, trouble.wait_s)
             if clock() - last + wait_s > patience_s:
                 raise _kept(trouble, have, release.size_bytes) from None
+            on_wait(trouble, wait_s)
             sleep(wait_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
     return have - begun

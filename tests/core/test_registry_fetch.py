@@ -129,6 +129,22 @@ def test_attempts_grow_rarer_and_a_new_byte_makes_them_frequent_again(tmp_path: 
     assert clock.pauses == [FIRST_PAUSE_S, 2, 4, 8, 16, LONGEST_PAUSE_S, LONGEST_PAUSE_S, FIRST_PAUSE_S, 2]
 
 
+def test_each_break_is_told_with_the_time_until_the_next_attempt(tmp_path: Path) -> None:
+    waits, line = list[tuple[str, float]](), Line([1, 0])
+    part = Part(tmp_path / "model")
+    with held(part) as descriptor:
+        fetch(
+            lambda: line,
+            release(),
+            part,
+            descriptor,
+            patience_s=100,
+            on_wait=lambda trouble, wait_s: waits.append((trouble.found, wait_s)),
+            sleep=lambda seconds: None,
+        )
+    assert waits == [("cut", 1.0), ("cut", 2.0)]
+
+
 def test_patience_is_without_a_new_byte_and_not_in_all(tmp_path: Path) -> None:
     clock = Clock()
     fetched(Line([1] * 60), tmp_path / "model", clock=clock, patience_s=1.5)  # a minute of pauses

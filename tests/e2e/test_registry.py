@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -16,13 +17,15 @@ import pytest
 
 from brainunet import chain, home_folder
 from brainunet.errors import ConfigError, FederationError
+from brainunet.registry.access import Access
+from brainunet.registry.client import Registry
 from brainunet.registry.pulled import last_pulled
 from brainunet.registry.records import Release
 from brainunet_server.store.reader import StoreReader
 from tests.support.federation import done
 from tests.support.proxy import tunnel
 from tests.support.raw_line import RawLine
-from tests.support.registries import Publisher
+from tests.support.registries import Publisher, Served
 from tests.support.registry_process import RegistryProcess as Running
 from tests.support.running import BIN
 from tests.support.simulation import Ended
@@ -173,8 +176,9 @@ def test_lines_that_break_and_a_registry_that_is_started_anew_cost_one_command(p
             second = Running(publisher)
             with closing(second.program):
                 line.target = second.readers
-                out, _ = patient.communicate(timeout=60)
-        assert patient.returncode == 0
+                out, err = patient.communicate(timeout=60)
+        assert patient.returncode == 0, err
+    assert "the line was cut; trying again in 1 s" in err
     assert json.loads(out)["bytes_fetched"] == publisher.file_of("v2").stat().st_size
     assert mine.read_bytes() == publisher.file_of("v2").read_bytes()
 
@@ -276,6 +280,27 @@ def test_the_registry_writes_nothing_but_downloads_and_the_audit_trail(publisher
         assert [row.whole for row in store.downloads("v1") if row.who == "neat"] == [True]
     assert "reader neat has fetched v1 (8.0 MB)" in running.program.said
     assert "the registry is stopped" in running.program.said
+
+
+def test_many_downloads_at_once_take_no_model_s_memory_each(publisher: Publisher, registry: Running) -> None:
+    publisher.publish("v-large", 30)
+    served = Served(publisher, registry.sites, registry.readers)
+    accesses = [served.by_pass(publisher.reader(f"many-{number}")) for number in range(10)]
+
+    def take(access: Access) -> int:
+        with Registry(access) as asked:
+            return sum(len(data) for data in asked.chunks(asked.describe("v-large").release, 0))
+
+    def most_memory_mb() -> float:
+        status = Path(f"/proc/{registry.program.process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+    size = take(accesses[0])
+    before = most_memory_mb()
+    with ThreadPoolExecutor(10) as pool:
+        assert list(pool.map(take, accesses)) == [size] * 10
+    assert most_memory_mb() - before < 10 * size / 2**20 / 3
+    publisher.withdraw("v-large", "made for a test")
 
 
 def test_no_secret_is_in_what_either_side_says(publisher: Publisher, registry: Running, tmp_path: Path) -> None:
