@@ -130,10 +130,10 @@ def test_a_reader_needs_nothing_but_its_pass_and_keeps_what_had_the_name(
     mine, home = tmp_path / "mine.safetensors", tmp_path / "home"
 
     listed = good("--kit", reader_pass, "--home", home, "--list")
-    assert [line.split()[0] for line in listed.out.splitlines() if "glioma-1" in line] == ["│"] * 2 or "v2" in listed.out
+    assert [line.split()[1] for line in listed.out.splitlines() if "glioma-1" in line][-2:] == ["v2", "v1"]
     assert not home.exists()
     told = json.loads(good("--kit", reader_pass, "--home", home, "--list", "--json").out)
-    assert [Release.model_validate(one).name for one in told["releases"]] == ["v2", "v1"]
+    assert [Release.model_validate(one).name for one in told["releases"]][-2:] == ["v2", "v1"]
     assert good("--kit", reader_pass, "--home", home, "--name", "v1", "-o", mine).err == ""
     ended = good("--kit", reader_pass, "--home", home, "-o", mine)
 

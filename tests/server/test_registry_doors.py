@@ -41,7 +41,7 @@ def publisher(tmp_path_factory: pytest.TempPathFactory) -> Publisher:
 
 @pytest.fixture(scope="module")
 def served(publisher: Publisher) -> Iterator[Served]:
-    with publisher.served() as served:
+    with publisher.served(Limits(wrong_tokens_per_minute=1000)) as served:
         yield served
 
 

@@ -27,12 +27,14 @@ class Book:
         who = f"{download.kind} {download.who}"
         how = "has fetched" if download.whole else "has fetched a part of"
         say(f"{who} {how} {download.release} ({download.n_bytes / 1e6:.1f} MB)")
+        if download.whole:
+            self._audited(download, sha256, who)
         try:
             self._store.add_download(download)
         except BrainUNetError as error:
             say(f"a download by {who} could not be counted: {error}")
-        if not download.whole:
-            return
+
+    def _audited(self, download: DownloadRow, sha256: str, who: str) -> None:
         facts: dict[str, chain.JSON] = {
             "release": download.release,
             "sha256": sha256,
