@@ -7,7 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,18 @@ def test_wrong_passes_from_one_address_are_slowed_and_then_refused_while_a_good_
         assert time.monotonic() - began >= 0.6
         assert "more than 3 calls with a wrong pass in a minute from this address" in refusal(wrong)
         assert names(good)
+
+
+def test_strangers_who_connect_and_say_nothing_keep_nobody_out(publisher: Publisher, served: Served) -> None:
+    trusted = ssl.create_default_context(cafile=str(publisher.folder.ca_certificate))
+    trusted.set_alpn_protocols(["h2"])
+    with ExitStack() as stack:
+        for number in range(100):
+            plain = stack.enter_context(socket.create_connection(("127.0.0.1", served.readers_port), 10))
+            if number % 2:
+                stack.enter_context(trusted.wrap_socket(plain, server_hostname="127.0.0.1"))
+
+        assert names(served.by_pass(publisher.reader("undisturbed")))
 
 
 def test_health_is_told_to_anybody_and_watched_by_nobody_unknown(publisher: Publisher, served: Served) -> None:

@@ -41,7 +41,7 @@ OPTIONS: Final = (
     ("grpc.max_concurrent_streams", 16),  # of one connection
     ("grpc.max_allowed_incoming_connections", CONNECTIONS),
     ("grpc.server_handshake_timeout_ms", 20_000),
-    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.max_connection_idle_ms", 60_000),  # without a call under way
     ("grpc.keepalive_time_ms", PING_S * 1000),
     ("grpc.keepalive_timeout_ms", PING_WAIT_S * 1000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", PING_S * 500),  # pullers ask as often as we do
