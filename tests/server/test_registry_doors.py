@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -27,8 +28,9 @@ from brainunet_server.registry import entrance, servicer
 from brainunet_server.registry.door import address_of
 from brainunet_server.registry.limits import Limits
 from tests.support.asking import bearer, names, refusal, stub
-from tests.support.federation import done, refused, serve
+from tests.support.federation import done, refused
 from tests.support.registries import Publisher, Served
+from tests.support.running import BIN
 
 
 @pytest.fixture(scope="module")
@@ -236,13 +238,12 @@ def test_an_error_of_ours_says_nothing_of_itself_to_the_caller(
 
 
 def test_a_second_registry_on_the_same_port_is_refused(publisher: Publisher, served: Served) -> None:
-    ended = serve(
-        *("registry", publisher.folder.path, "--listen", "127.0.0.1"),
-        *("--port", str(served.site_port), "--readers-port", "0"),
-    )
+    command = [BIN / "flower-server", "registry", publisher.folder.path, "--listen", "127.0.0.1"]
+    command += ["--port", str(served.site_port), "--readers-port", "0"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)  # it might serve for ever
 
-    assert ended.code == 6
-    assert f"127.0.0.1 port {served.site_port}: it can't be listened on" in ended.err
+    assert ended.returncode == 6
+    assert f"127.0.0.1 port {served.site_port}: it can't be listened on" in ended.stderr
 
 
 def test_a_folder_that_is_no_federation_is_refused(tmp_path: Path) -> None:
