@@ -114,6 +114,11 @@ def read_site_key(path: Path) -> EllipticCurvePrivateKey:
     return key
 
 
+def key_in_pem(key: EllipticCurvePrivateKey) -> bytes:
+    """The private key as PKCS #8 in PEM, which TLS libraries read; for this process alone, never for a file."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
 def make_request(key: EllipticCurvePrivateKey, name: str) -> bytes:
     """A request (PKCS #10, PEM) to certify that ``name`` has this key.
 

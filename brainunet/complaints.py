@@ -81,3 +81,13 @@ def shown(value: Any) -> str:
 
 def _short(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
+
+
+def one_line(text: str, most: int = 2000) -> str:
+    """The text without anything that moves a cursor, colours a screen or ends a line, and not longer than ``most``.
+
+    >>> one_line("lagos\\x1b[2J\\nFAIL")
+    'lagos?[2J?FAIL'
+    """
+    shown = "".join(char if char.isprintable() else "?" for char in text[: most + 1])
+    return shown if len(shown) <= most else f"{shown[:most]}..."

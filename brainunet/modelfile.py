@@ -205,6 +205,22 @@ def read_model(path: Path) -> tuple[Weights, ModelCard]:
     return weights, card
 
 
+def card_text(path: Path) -> str:
+    """The model card of a file as JSON, without a look at the weights: :func:`read_model` finds out whether they are its own.
+
+    Raises:
+        ConfigError: missing, not a model file, or a card that is not valid.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            told: dict[str, Any] = json.loads((file.metadata() or {})[_METADATA])
+            return _card(path, told["card"]).model_dump_json()
+    except OSError as error:
+        raise ConfigError(path, found=error.strerror or "not readable", expected=_EXPECTED) from None
+    except (safetensors.SafetensorError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        raise _not_a_model(path, "no model card") from None
+
+
 def parameter_count(weights: Weights) -> int:
     """How many numbers training changes by gradients: all but batch norm's running statistics.
 

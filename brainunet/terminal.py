@@ -11,7 +11,15 @@ from pathlib import Path
 import click
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from brainunet.errors import BrainUNetError, UsageError
 
@@ -81,6 +89,12 @@ def telling_how_to_go_on(command: str, out: Path) -> Iterator[None]:
 def progress_bar(*, hidden: bool = False) -> Progress:
     """A progress bar on stderr; none where stderr is not a terminal, or where none is wanted."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=Console(stderr=True), disable=hidden or not sys.stderr.isatty())
+
+
+def download_bar(*, hidden: bool = False) -> Progress:
+    """A progress bar of bytes on stderr; none where stderr is not a terminal, or where none is wanted."""
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
     return Progress(*columns, console=Console(stderr=True), disable=hidden or not sys.stderr.isatty())
 
 

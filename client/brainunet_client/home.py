@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from brainunet import home_folder
 from brainunet.errors import BrainUNetError
 
 _NOT_OTHERS = 0o700
 _OURS = frozenset(
     (
-        *("site.key", "kit.json", "site.toml", "ledger.jsonl", "sides.json", "excluded-cases.txt"),
-        *("cache", "work", "client.log", "lock"),
+        *(home_folder.KEY, home_folder.KIT, "site.toml", "ledger.jsonl", "sides.json", "excluded-cases.txt"),
+        *("cache", "work", "client.log", "lock", home_folder.MODELS),
     )
 )
 
@@ -28,7 +29,7 @@ class Home:
 
     @property
     def key(self) -> Path:
-        return self.path / "site.key"
+        return self.path / home_folder.KEY
 
     @property
     def request(self) -> Path | None:
@@ -40,7 +41,7 @@ class Home:
 
     @property
     def kit(self) -> Path:
-        return self.path / "kit.json"
+        return self.path / home_folder.KIT
 
     @property
     def settings(self) -> Path:
@@ -123,7 +124,7 @@ def open_home(path: Path) -> Home:
 
 def _close(folder: Path) -> None:
     others = sorted({path.name for path in folder.iterdir()} - _OURS - {"lost+found"})
-    if others and not (folder / "site.key").exists():
+    if others and not (folder / home_folder.KEY).exists():
         raise BrainUNetError(
             str(folder),
             found=f"a folder that others may read, with other things in it ({', '.join(others[:3])})",

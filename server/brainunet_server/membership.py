@@ -67,7 +67,7 @@ class Membership:
         Raises:
             ConfigError: the roster is missing or damaged; who was in stays in.
         """
-        changed_at = _version(self._file)
+        changed_at = file_version(self._file)
         if changed_at is not None and changed_at == self._read_at and time.monotonic() - self._looked_at < LOOK_AGAIN_S:
             return
         roster = read_roster(self._file)
@@ -97,7 +97,7 @@ class Membership:
         return [_seen(state, self.roster.sites[state.name]) for state in states if state.name in self.roster.sites]
 
 
-def _version(file: Path) -> tuple[int, int] | None:
+def file_version(file: Path) -> tuple[int, int] | None:
     """Of a file that is replaced with every change; None if it can't be seen."""
     try:
         seen = file.stat()

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import select
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +13,8 @@ from brainunet_client.preflight import Check
 from brainunet_client.preflight.contact import machine_clock
 from brainunet_client.preflight.network_checks import network_checks
 from tests.support.authority import new_authority
-from tests.support.health import Federation, health_server, no_proxy, serving
+from tests.support.health import Federation, health_server, no_proxy
+from tests.support.proxy import tunnel
 
 KEY = new_site_key()
 
@@ -86,35 +82,3 @@ def test_a_wrong_proxy_is_told_from_a_server_that_is_away(
 
     assert check.name == name
     assert "HTTPS_PROXY" in check.remedy
-
-
-def _passed_on(end: socket.socket, other: socket.socket) -> bool:
-    piece = end.recv(65536)
-    other.sendall(piece)
-    return bool(piece)
-
-
-@contextmanager
-def tunnel(refuses: int | None = None) -> Iterator[int]:
-    """A proxy that knows CONNECT alone."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_CONNECT(self) -> None:
-            if refuses is not None:
-                self.send_error(refuses)
-                return
-            host, _, port = self.path.rpartition(":")
-            with socket.create_connection((host, int(port)), timeout=5) as server:
-                self.send_response(200)
-                self.end_headers()
-                ends = {self.connection: server, server: self.connection}
-                with suppress(ConnectionError):
-                    while all(_passed_on(end, ends[end]) for end in select.select(list(ends), [], [], 5)[0]):
-                        pass
-                self.close_connection = True
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with serving(Handler) as port:
-        yield port

@@ -63,7 +63,9 @@ HOMES: dict[str, tuple[str, ...]] = {
         "server/brainunet_server/flower",
         "simulation/brainunet_sim",
     ),
+    "google": _REGISTRIES,  # protobuf
     "grpc": _REGISTRIES,
+    "grpc_health": _REGISTRIES,
     "jinja2": ("brainunet/pictures",),
     "matplotlib": ("brainunet/pictures", "simulation/brainunet_sim"),
     "monai": ("brainunet/model/baselines.py",),
@@ -77,7 +79,7 @@ HOMES: dict[str, tuple[str, ...]] = {
 }
 
 # Module -> the libraries that importing it must not load: `--help` is instant, and the coordinator has no torch.
-_HEAVY = ("torch", "torchio", "flwr", "sqlalchemy", "streamlit", "matplotlib", "jinja2")
+_HEAVY = ("torch", "torchio", "flwr", "sqlalchemy", "streamlit", "matplotlib", "jinja2", "grpc", "google.protobuf")
 LIGHT: dict[str, tuple[str, ...]] = {
     "brainunet.cli": _HEAVY,
     "brainunet_client.cli": (*_HEAVY, "cryptography", "httpx"),
@@ -89,6 +91,7 @@ LIGHT: dict[str, tuple[str, ...]] = {
     "brainunet.evaluation.scoring": _HEAVY,
     "brainunet.metrics": ("torch", "torchio", "flwr"),
     "brainunet.modelfile": ("torch", "torchio", "flwr"),
+    "brainunet.registry.pulled": (*_HEAVY, "cryptography"),
     "brainunet.wire": ("torch", "torchio", "flwr"),
     "brainunet_server.rounds": ("torch", "torchio", "flwr"),
     "brainunet_server.store": ("torch", "torchio", "flwr"),

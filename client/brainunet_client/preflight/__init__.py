@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from brainunet.complaints import one_line
 from brainunet_client.enrolment import Identity
 from brainunet_client.home import Home
 from brainunet_client.preflight.contact import Clock, machine_clock
@@ -14,7 +15,7 @@ from brainunet_client.preflight.data_checks import consent, data
 from brainunet_client.preflight.identity_checks import key, kit, settings
 from brainunet_client.preflight.machine_checks import disk, memory
 from brainunet_client.preflight.network_checks import network_checks
-from brainunet_client.preflight.report import CONFIG, DATA, NETWORK, Check, exit_code, guarded, one_line, show, to_json
+from brainunet_client.preflight.report import CONFIG, DATA, NETWORK, Check, exit_code, guarded, show, to_json
 
 __all__ = ["CHECKS", "Check", "Context", "diagnose", "exit_code", "run_checks", "show", "to_json"]
 

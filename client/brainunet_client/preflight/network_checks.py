@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from brainunet import __version__
 from brainunet.certificates import days_left, out_of_time, read_certificate
+from brainunet.complaints import one_line
 from brainunet.kit import Kit
 from brainunet.moments import day
 from brainunet.records import PROTOCOL, Version
@@ -25,7 +26,7 @@ from brainunet_client.preflight.network_words import (
     proxy_trouble,
     reason,
 )
-from brainunet_client.preflight.report import NETWORK, Check, guarded, one_line
+from brainunet_client.preflight.report import NETWORK, Check, guarded
 
 # The server refuses messages of more than 5 s in its future or 305 s in its past.
 AHEAD_WARN_S: Final = 2.0

@@ -9,10 +9,10 @@ from datetime import datetime
 from cryptography import x509
 
 from brainunet.certificates import common_name, read_certificate
+from brainunet.complaints import one_line
 from brainunet.kit import Kit
 from brainunet.moments import day, local
 from brainunet_client.preflight.contact import Contact, shown_certificate
-from brainunet_client.preflight.report import one_line
 
 _HOSTNAME_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL
 

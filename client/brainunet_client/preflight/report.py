@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 from rich.console import Console
 from rich.text import Text
 
+from brainunet.complaints import one_line
 from brainunet.errors import BrainUNetError, ConfigError, DataError, FederationError
 
 Outcome: TypeAlias = Literal["PASS", "WARN", "FAIL"]
@@ -87,16 +88,6 @@ def show(checks: Sequence[Check]) -> None:
         if check.remedy:
             console.print(Text(f"{'':<{width + 8}}{one_line(check.remedy)}", style="dim"), soft_wrap=True)
     console.print(_verdict(checks), soft_wrap=True)
-
-
-def one_line(text: str, most: int = 2000) -> str:
-    """The text without anything that moves a cursor, colours a screen or ends a line, and not longer than ``most``.
-
-    >>> one_line("lagos\\x1b[2J\\nFAIL")
-    'lagos?[2J?FAIL'
-    """
-    shown = "".join(char if char.isprintable() else "?" for char in text[: most + 1])
-    return shown if len(shown) <= most else f"{shown[:most]}..."
 
 
 def _but(expected: str) -> str:
