@@ -23,7 +23,7 @@ from brainunet.config import ModelConfig, PreprocessConfig
 from brainunet.errors import ConfigError
 from brainunet.files import writing_aside
 from brainunet.labels import Convention
-from brainunet.records import Record, SiteScore
+from brainunet.records import PrivacySpend, Record, SiteScore
 from brainunet.weights import Weights
 
 MAX_MODEL_BYTES = 2_000_000_000
@@ -52,6 +52,7 @@ class ModelCard(Record):
         parent_sha256: digest of the weights it was trained from.
         config_sha256: digest of the training configuration.
         scores: name of a site (or "all") -> figures of these weights on its validation cases.
+        spends: name of a site -> what the run has cost of its privacy until this round; none means no differential privacy.
     """
 
     format: Literal["brainunet-model-1"] = "brainunet-model-1"
@@ -68,6 +69,7 @@ class ModelCard(Record):
     parent_sha256: str = ""
     config_sha256: str = ""
     scores: dict[str, SiteScore] = Field(default_factory=dict)
+    spends: dict[str, PrivacySpend] = Field(default_factory=dict)
     made_at: datetime | None = None
     weights_sha256: str = ""
 

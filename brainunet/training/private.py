@@ -259,8 +259,8 @@ def require_separate_cases(network: nn.Module, loss_of: Loss) -> None:
             "model.norm",
             found=f"{', '.join(layers)}, in which the cases of a batch change each other" if layers else str(problems[0])[:200],
             expected='norm "group" (any preset of BrainUNet has it), which sees one case at a time',
-            remedy='start the run from a model with model.norm = "group": in a batch of others a case would have another gradient, '
-            "and no clipping could hide it",
+            remedy='start the run from a model with model.norm = "group": the gradient of a case would depend on the others of '
+            "its batch, and no clipping could hide it",
         )
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 4, 6, 6, 6, generator=generator)

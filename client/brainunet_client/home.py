@@ -14,7 +14,16 @@ from brainunet.errors import BrainUNetError
 _NOT_OTHERS = 0o700
 _OURS = frozenset(
     (
-        *("site.key", "kit.json", "site.toml", "ledger.jsonl", "sides.json", "excluded-cases.txt"),
+        *(
+            "site.key",
+            "kit.json",
+            "site.toml",
+            "ledger.jsonl",
+            "privacy.jsonl",
+            "privacy.jsonl.lock",
+            "sides.json",
+            "excluded-cases.txt",
+        ),
         *("cache", "work", "client.log", "lock"),
     )
 )
@@ -45,6 +54,11 @@ class Home:
     @property
     def settings(self) -> Path:
         return self.path / "site.toml"
+
+    @property
+    def privacy(self) -> Path:
+        """The ledger of what private training has spent."""
+        return self.path / "privacy.jsonl"
 
     @property
     def ledger(self) -> Path:

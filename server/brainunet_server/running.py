@@ -76,6 +76,7 @@ def settings_of_run(config: FederationConfig, card: ModelCard) -> RunSettings:
         admission=config.admission,
         rounds=config.rounds.count,
         seed=config.seed,
+        privacy=config.privacy,
     )
 
 
