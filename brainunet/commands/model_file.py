@@ -163,4 +163,8 @@ def _in_words(card: ModelCard) -> dict[str, str]:
     for site, score in card.scores.items():
         dice = ", ".join(f"{name} {value:.3f}" for name, value in mean_of(score).items() if value is not None)
         words[f"Dice of {site}"] = f"{dice or ('withheld' if score.withheld else 'no figures')} ({score.cases} cases)"
+    for site, spend in card.spends.items():
+        words[f"privacy of {site}"] = f"epsilon {spend.epsilon:.3f} at delta {spend.delta:g} for each training case"
+    if card.run and not card.spends:
+        words["privacy"] = "no differential privacy"
     return {name: text for name, text in words.items() if text}

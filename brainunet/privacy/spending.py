@@ -32,7 +32,7 @@ SETTLED: Final = "settled"
 CLOCKS_DIFFER: Final = timedelta(minutes=5)  # so far a clock may be put right without a question
 BEFORE: Final = datetime.min.replace(tzinfo=UTC)
 
-_SETTLE: Final = "brainunet-client --privacy --settle"
+_SETTLE: Final = "brainunet-client --privacy --settle none, or noise,rate,steps of what was lost"
 
 
 @dataclass(frozen=True)
@@ -306,5 +306,6 @@ def _stopped(path: Path, found: str, expected: str = "the ledger as this site la
         path,
         found=found,
         expected=expected,
-        remedy=f"private training stops here until a person decides: put the right file back, or see {_SETTLE} --help",
+        remedy="private training stops here until a person decides: put the right file back, or settle it "
+        f"(docs/guides/privacy.md): {_SETTLE}",
     )

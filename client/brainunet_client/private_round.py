@@ -117,7 +117,7 @@ def _only_scored(task: TrainTask, site: Site, score: SiteScore, seconds: float) 
 
 def _chance(task: TrainTask, site: Site, own: PrivateSite) -> Chance:
     if own.seed is not None:
-        return Chance(seed=derive(own.seed, "privacy", site.name, task.run, task.round))
+        return Chance(seed=derive(own.seed, "privacy", site.name, task.round))
     assert task.privacy is not None
     return Chance(system=task.privacy.secure_noise)
 

@@ -11,6 +11,7 @@ from brainunet import __version__
 from brainunet.errors import BrainUNetError, FederationError, UsageError
 from brainunet.terminal import main_of
 from brainunet_server.cli_members import AsJson, Debug, Directory, Port, enrol, init, revoke, rotate, show, sites
+from brainunet_server.cli_privacy import privacy
 from brainunet_server.cli_scores import scores
 
 app = typer.Typer(
@@ -19,7 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (init, enrol, sites, revoke, rotate, scores):
+for command in (init, enrol, sites, revoke, rotate, scores, privacy):
     app.command()(command)
 
 STOP_PATIENCE_S = 60.0

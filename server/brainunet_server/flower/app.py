@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Iterator, Sequence
 
 from flwr.app import Context, Message, MessageType
 from flwr.serverapp import Grid, ServerApp
 
-from brainunet.flower_records import for_site, to_records
+from brainunet.flower_records import to_records
 from brainunet.records import AnyTask, TrainTask
 from brainunet.wire import pack
 from brainunet_server.answers import Answer, Exchange
@@ -18,33 +17,23 @@ from brainunet_server.flower.answer import read_answer
 POLL_S = 1.0
 
 
-def server_app(
-    conduct: Callable[[Exchange], None], heads: Callable[[], Mapping[str, str]] = lambda: MappingProxyType({})
-) -> ServerApp:
-    """A ServerApp whose main hands the grid to ``conduct`` as an exchange.
-
-    ``heads`` gives the last head of each site's ledger of spending that is known.
-    """
+def server_app(conduct: Callable[[Exchange], None]) -> ServerApp:
+    """A ServerApp whose main hands the grid to ``conduct`` as an exchange."""
     app = ServerApp()
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         del context
-        conduct(FlowerExchange(grid, heads=heads))
+        conduct(FlowerExchange(grid))
 
     return app
 
 
 class FlowerExchange:
-    """Sites are Flower's nodes by name; every site gets the same values, encoded once."""
+    """Sites are Flower's nodes by name; every site gets the same message content, encoded once."""
 
-    def __init__(
-        self,
-        grid: Grid,
-        deadline_s: float | None = None,
-        heads: Callable[[], Mapping[str, str]] = lambda: MappingProxyType({}),
-    ) -> None:
-        self._grid, self._deadline_s, self._heads = grid, deadline_s, heads
+    def __init__(self, grid: Grid, deadline_s: float | None = None) -> None:
+        self._grid, self._deadline_s = grid, deadline_s
 
     def sites(self) -> list[str]:
         return sorted(self._nodes())
@@ -57,12 +46,8 @@ class FlowerExchange:
         packed = pack(task)
         records = to_records(packed)
         kind = MessageType.TRAIN if isinstance(task, TrainTask) else MessageType.EVALUATE
-        nodes, heads = self._nodes(), self._heads()
-        messages = [
-            Message(for_site(records, packed, heads.get(site)), dst_node_id=nodes[site], message_type=kind)
-            for site in sites
-            if site in nodes
-        ]
+        nodes = self._nodes()
+        messages = [Message(records, dst_node_id=nodes[site], message_type=kind) for site in sites if site in nodes]
         asked = dict(zip(self._grid.push_messages(messages), (site for site in sites if site in nodes), strict=True))
         ends_at = None if self._deadline_s is None else time.monotonic() + self._deadline_s
         while asked and (ends_at is None or time.monotonic() < ends_at):
