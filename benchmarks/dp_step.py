@@ -131,7 +131,7 @@ def stepper(way: str, asked: argparse.Namespace) -> Callable[[], None]:
     private = kind(optimizer, noise_multiplier=1.0, max_grad_norm=1.0, expected_batch_size=asked.cases)
     if way == HOOKS:
         relu = torch.nn.functional.relu
-        torch.nn.functional.relu = lambda x, inplace=False: relu(x)  # hooks forbid changes in place
+        torch.nn.functional.relu = lambda input, inplace=False: relu(input)  # hooks forbid changes in place
         hooked = GradSampleModule(network, loss_reduction="mean")
         images.requires_grad_()
 

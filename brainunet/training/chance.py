@@ -40,15 +40,19 @@ class Chance:
         """At least 0, below 1, of 53 bits."""
         return secrets.randbits(53) / 2**53 if self.system else float(self._generator.random())
 
-    def normal(self, shape: tuple[int, ...], deviation: float) -> Tensor:
-        """Independent normal numbers of mean 0, on the CPU; zeros where ``deviation`` is 0."""
+    def normal_like(self, like: Tensor, deviation: float) -> Tensor:
+        """Independent normal numbers of mean 0, in shape, order of memory and place those of ``like``."""
         if deviation == 0:
-            return torch.zeros(shape)
+            return torch.zeros_like(like)
+        made = torch.empty_like(like, dtype=torch.float32, device="cpu")
+        flat = made.as_strided((made.numel(),), (1,))  # dense in whatever order: all numbers are alike
         if not self.system:
-            return torch.from_numpy(self._generator.standard_normal(shape, dtype=np.float32)).mul_(deviation)
-        size = math.prod(shape)
-        parts = [_from_system(min(_AT_ONCE, size - start)) for start in range(0, size, _AT_ONCE)]
-        return (torch.cat(parts) * deviation).to(torch.float32).reshape(shape)
+            self._generator.standard_normal(out=flat.numpy(), dtype=np.float32)
+        else:
+            for start in range(0, flat.numel(), _AT_ONCE):
+                part = flat[start : start + _AT_ONCE]
+                part.copy_(_from_system(part.numel()))
+        return made.mul_(deviation).to(like)
 
 
 def _from_system(size: int) -> Tensor:

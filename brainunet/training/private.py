@@ -45,17 +45,49 @@ log = logging.getLogger(__name__)
 
 
 class CaseOptimizer(DPOptimizer):  # type: ignore[misc] # Opacus is not typed
-    """Opacus' optimizer with this project's noise: Opacus draws its own from a generator that 32 bits of seed decide."""
+    """Opacus' optimizer for one case at a time, with this project's noise.
+
+    Opacus clips by copies of every gradient, and draws its noise from a generator that 32 bits of seed decide.
+    """
 
     chance: Chance
+
+    def clip_and_accumulate(self) -> None:
+        """As Opacus does for a batch of one, in one pass over the gradients; a batch of none adds 0."""
+        gradients = [_only_case_of(parameter) for parameter in self.params]
+        if gradients[0] is None:
+            for parameter in self.params:
+                if parameter.summed_grad is None:
+                    parameter.summed_grad = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+            return
+        norm = nn.utils.get_total_norm(gradients).item()
+        # of a gradient that is no number nothing is taken: 0 times it would be none either
+        factor = min(1.0, self.max_grad_norm / (norm + 1e-6)) if math.isfinite(norm) else None
+        for parameter, gradient in zip(self.params, gradients, strict=True):
+            if parameter.summed_grad is not None:
+                if factor is not None:
+                    parameter.summed_grad.add_(gradient, alpha=factor)
+            else:
+                parameter.summed_grad = gradient.zero_() if factor is None else gradient.mul_(factor)
 
     def add_noise(self) -> None:
         for parameter in self.params:
             if hasattr(parameter.summed_grad, "_processed"):
                 raise ValueError("gradients of an earlier step are still there: call zero_grad() first")
-            noise = self.chance.normal(tuple(parameter.shape), self.noise_multiplier * self.max_grad_norm)
-            parameter.grad = (parameter.summed_grad + noise.to(parameter.summed_grad)).view_as(parameter)
+            noise = self.chance.normal_like(parameter.summed_grad, self.noise_multiplier * self.max_grad_norm)
+            parameter.grad = noise.add_(parameter.summed_grad)
             parameter.summed_grad._processed = True
+
+
+def _only_case_of(parameter: Any) -> Any:
+    """The gradient of the one case in ``grad_sample``, None of an empty one."""
+    sample = parameter.grad_sample
+    if hasattr(sample, "_processed"):
+        raise ValueError("the gradient of a case is there a second time")
+    if len(sample) > 1:
+        raise ValueError(f"{len(sample)} cases at once, where each is clipped by itself")
+    sample._processed = True
+    return sample[0] if len(sample) else None
 
 
 @dataclass
@@ -203,7 +235,7 @@ def take_private_step(training: PrivateTraining, rate: float) -> None:
         add_case(optimizer)
         total += loss.item()
     finish_step(optimizer)
-    if not all(bool(torch.isfinite(p).all()) for p in optimizer.params):
+    if not math.isfinite(nn.utils.get_total_norm(optimizer.params).item()):
         raise TrainingDivergedError(
             f"private training, step {training.done + 1}",
             found="weights that are no numbers",
@@ -227,11 +259,9 @@ def draw(cases: int, rate: float, chance: Chance) -> list[int]:
 
 def add_case(optimizer: DPOptimizer) -> None:
     """Clip the gradient that lies in the parameters, of one case, and add it to the step's sum; the gradient is let go."""
-    given = [p.grad for p in optimizer.params if p.grad is not None]
-    usable = bool(given) and math.isfinite(nn.utils.get_total_norm(given).item())
     for parameter in optimizer.params:
-        here = usable and parameter.grad is not None
-        parameter.grad_sample = (parameter.grad if here else torch.zeros_like(parameter)).unsqueeze(0)
+        given = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        parameter.grad_sample = given.unsqueeze(0)
     optimizer.signal_skip_step(do_skip=True)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -250,14 +250,32 @@ def test_each_case_is_drawn_with_its_rate_and_some_steps_draw_none(system: bool)
 
 @pytest.mark.parametrize("chance", [Chance(seed=1), Chance(), Chance(system=True)])
 def test_noise_is_normal_with_the_deviation_asked_for(chance: Chance) -> None:
-    noise = chance.normal((100, 1000), 3.0).double()
+    noise = chance.normal_like(torch.zeros(100, 1000), 3.0).double()
 
     assert float(noise.mean()) == pytest.approx(0, abs=0.05)
     assert float(noise.std()) == pytest.approx(3, rel=0.01)
     assert float((noise.abs() < 3).double().mean()) == pytest.approx(0.6827, abs=0.01)
     assert float((noise.abs() > 9).double().mean()) == pytest.approx(0.0027, abs=0.001)
-    assert noise.dtype == torch.float64
-    assert chance.normal((3,), 0.0).tolist() == [0, 0, 0]
+    assert chance.normal_like(torch.zeros(3), 0.0).tolist() == [0, 0, 0]
+
+
+def test_noise_lies_in_memory_as_what_it_is_added_to() -> None:
+    like = torch.zeros(2, 3, 4, 5, 6).to(memory_format=torch.channels_last_3d)
+
+    noise = Chance(seed=1).normal_like(like, 1.0)
+
+    assert noise.stride() == like.stride()
+    assert len(set(noise.flatten().tolist())) == like.numel()
+
+
+def test_two_cases_at_once_are_refused_where_each_is_clipped_by_itself() -> None:
+    made = small()
+    optimizer = case_optimizer(made, clip=1.0)
+    for parameter in made.parameters():
+        parameter.grad_sample = torch.zeros(2, *parameter.shape)  # type: ignore[attr-defined]
+
+    with pytest.raises(ValueError, match="2 cases at once"):
+        optimizer.step()
 
 
 def test_what_must_not_repeat_takes_no_seed() -> None:
