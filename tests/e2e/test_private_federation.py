@@ -38,13 +38,16 @@ def test_what_hospitals_spend_is_known_everywhere_and_an_earlier_copy_of_a_ledge
         with federation.store() as store:
             return any(row.site == site and row.round >= round for row in store.spends())
 
-    ledger = federation.home("NKDC").privacy
+    # both ledgers, as a backup of the whole home would: the site itself can't know that there was more
+    ledgers = (federation.home("NKDC").privacy, federation.home("NKDC").ledger)
     federation.wait(lambda: has_spent("NKDC", 1), 120, "the first round")
-    shutil.copy(ledger, tmp_path / "earlier.jsonl")
+    for ledger in ledgers:
+        shutil.copy(ledger, tmp_path / ledger.name)
     federation.wait(lambda: has_spent("NKDC", 2), 120, "the second round")
     done("stop", federation.folder.path)
     federation.wait(lambda: not server.is_alive, 60, "the server ends")
-    shutil.copy(tmp_path / "earlier.jsonl", ledger)
+    for ledger in ledgers:
+        shutil.copy(tmp_path / ledger.name, ledger)
 
     federation.wait_completed(federation.serve(), 240)  # a server that was started anew knows the heads
 
