@@ -18,7 +18,7 @@ from flwr.supercore.inflatable.inflatable_object import get_object_body, get_obj
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
 from brainunet.errors import FederationError
-from brainunet.wire import Packed
+from brainunet.wire import Packed, with_head
 
 HEADER, VALUES, NONCE = "header", "values", "nonce"
 _NPY_HEAD = 1024  # the description of an (N,) array takes 128 bytes
@@ -35,6 +35,16 @@ def to_records(packed: Packed, *, unlike_any_other: bool = False) -> RecordDict:
     if packed.values is not None:
         records[VALUES] = ArrayRecord({VALUES: Array(packed.values)})
     return records
+
+
+def for_site(records: RecordDict, packed: Packed, head: str | None) -> RecordDict:
+    """The records of a packed task with the head of one site's ledger in their header; the values are the same object."""
+    if not head:
+        return records
+    own = RecordDict({HEADER: ConfigRecord({HEADER: with_head(packed, head).header})})
+    if VALUES in records:
+        own[VALUES] = records[VALUES]
+    return own
 
 
 def inflated(root: str, contents: dict[str, bytes], limit_bytes: int) -> Message:

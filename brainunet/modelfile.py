@@ -63,14 +63,12 @@ class SitePart(Record):
         cases_train: cases that it trained on, as it said in the last of them; cases_validation those it kept aside. None of
             a number that is too small to be told: the site's figures of these cases were withheld.
         withheld: it told no figures of this model, for it has too few validation cases.
-        spend: what its training has cost in differential privacy up to this model; None: it trained without.
     """
 
     rounds: Count
     cases_train: Count | None
     cases_validation: Count | None
     withheld: Annotated[bool, Field(strict=True)] = False
-    spend: PrivacySpend | None = None
 
 
 class Release(Record):
@@ -107,6 +105,7 @@ class ModelCard(Record):
         config_sha256: digest of the training configuration.
         scores: name of a site (or "all") -> figures of these weights on its validation cases.
         release: what a coordinator adds when it publishes the model; None of any other.
+        spends: name of a site -> what the run has cost of its privacy until this round; none means no differential privacy.
     """
 
     format: Literal["brainunet-model-1"] = "brainunet-model-1"
@@ -123,6 +122,7 @@ class ModelCard(Record):
     parent_sha256: str = ""
     config_sha256: str = ""
     scores: dict[str, SiteScore] = Field(default_factory=dict)
+    spends: dict[str, PrivacySpend] = Field(default_factory=dict)
     made_at: datetime | None = None
     weights_sha256: str = ""
     release: Release | None = None

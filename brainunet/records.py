@@ -21,7 +21,15 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from brainunet.config import SITE_METRICS, Local, ModelConfig, PreprocessConfig, TrainConfig, ValidationConfig
+from brainunet.config import (
+    SITE_METRICS,
+    Local,
+    ModelConfig,
+    PreprocessConfig,
+    PrivacyConfig,
+    TrainConfig,
+    ValidationConfig,
+)
 from brainunet.labels import Convention, Modality
 from brainunet.weights import Weights
 
@@ -87,6 +95,8 @@ Seconds = Annotated[FiniteFloat, Field(ge=0, le=1e9)]
 Figure = Annotated[FiniteFloat, Field(ge=-1e9, le=1e9)]  # sums of any number of them stay finite
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Version = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[A-Za-z0-9.+_-]+$")]
+# Of a site's ledger of spending: the digest of its last entry, empty where there is none.
+LedgerHead = Annotated[str, Field(max_length=64, pattern=r"^([0-9a-f]{64})?$")]
 # The values travel beside the header as one flat array (see brainunet.wire), never inside the JSON.
 WeightsField = Annotated[Weights, Field(exclude=True)]
 
@@ -143,14 +153,26 @@ class CaseCounts(Record):
 
 
 class PrivacySpend(Record):
-    """What a round of private training has cost."""
+    """What private training has cost, from a site's own ledger; it depends on no case but on numbers that were agreed on.
+
+    Attributes:
+        epsilon: of all rounds of this run at this site so far, at ``delta``.
+        noise_multiplier: of this round's steps: noise over clip; sample_rate: with which a case was drawn.
+        steps: of this round, with those that were taken again after an interruption.
+        total_epsilon: of all runs and models of the site so far, at ``total_delta``.
+        ledger_head: of the ledger after this round, with ``ledger_entries`` entries; the coordinator returns it in its tasks.
+    """
 
     epsilon: Annotated[FiniteFloat, Field(ge=0)]
     delta: Annotated[FiniteFloat, Field(gt=0, lt=1)]
     noise_multiplier: Annotated[FiniteFloat, Field(ge=0)]
     sample_rate: Annotated[FiniteFloat, Field(ge=0, le=1)]
     steps: Count
-    accountant: Literal["rdp"]
+    accountant: Literal["rdp"] = "rdp"
+    total_epsilon: Annotated[FiniteFloat, Field(ge=0)] | None = None
+    total_delta: Annotated[FiniteFloat, Field(gt=0, lt=1)] | None = None
+    ledger_head: LedgerHead = ""
+    ledger_entries: Count = 0
 
 
 class FaultCode(StrEnum):
@@ -165,6 +187,8 @@ class FaultCode(StrEnum):
     OUTSIDE_HOURS = "outside_hours"
     TOO_LATE = "too_late"
     SITE_NOT_READY = "site_not_ready"
+    PRIVACY_REFUSED = "privacy_refused"
+    BUDGET_SPENT = "budget_spent"
     INTERNAL = "internal"
 
 
@@ -178,7 +202,10 @@ class Message(Record):
 
 class Task(Message):
     """``answer_within_s``: how long the coordinator waits, counted from its sending; None sets no limit. ``demo``: it is for a
-    demonstration, in which cases that are marked as made up may take part."""
+    demonstration, in which cases that are marked as made up may take part.
+
+    ``ledger_head``: the last head of the site's ledger of spending that the coordinator has; the site looks for it there.
+    """
 
     model: ModelConfig
     preprocess: PreprocessConfig
@@ -186,16 +213,24 @@ class Task(Message):
     answer_within_s: Annotated[int, Field(strict=True, ge=1, le=31_536_000)] | None = None
     local: Local = "none"
     demo: Annotated[bool, Field(strict=True)] = False
+    ledger_head: LedgerHead = ""
     weights: WeightsField
 
 
 class TrainTask(Task):
-    """Score these weights on the validation cases, then train from them."""
+    """Score these weights on the validation cases, then train from them; with ``privacy`` so that no case can be told."""
 
     kind: Literal["train_task"] = "train_task"
     train: TrainConfig
+    privacy: PrivacyConfig | None = None
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)]
     proximal_mu: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+
+    @model_validator(mode="after")
+    def _noise_is_for_a_number_of_rounds(self) -> TrainTask:
+        if self.privacy is not None and self.privacy.rounds is None:
+            raise ValueError("privacy without the number of its rounds")
+        return self
 
 
 class EvaluateTask(Task):
@@ -207,7 +242,9 @@ class EvaluateTask(Task):
 class TrainReply(Message):
     """What training gave: ``score`` belongs to the weights received, ``delta`` and ``loss`` to the training after it.
 
-    ``loss`` is None of fewer training cases than the site tells figures of: that of one case is a patient's own.
+    ``loss`` is None of fewer training cases than the site tells figures of: that of one case is a patient's own. Of private
+    training (``spend``) nothing is told but the delta, which has the noise, and numbers that were public before: no loss, no
+    seconds (they count the cases that were drawn), and as ``cases.train`` the number that the site declared once.
     """
 
     kind: Literal["train_reply"] = "train_reply"
@@ -215,13 +252,22 @@ class TrainReply(Message):
     cases: CaseCounts
     score: SiteScore
     loss: Figure | None
-    seconds: Seconds
+    seconds: Seconds | None
     spend: PrivacySpend | None = None
     client_version: Version
 
+    @model_validator(mode="after")
+    def _noise_is_not_bypassed(self) -> TrainReply:
+        if self.spend is not None and (self.loss is not None or self.seconds is not None):
+            raise ValueError("a loss or seconds of private training")
+        return self
+
 
 class EvaluateReply(Message):
+    """``budget_spent``: training was asked for, and the site's budget of privacy bears no more."""
+
     kind: Literal["evaluate_reply"] = "evaluate_reply"
+    budget_spent: Annotated[bool, Field(strict=True)] = False
     cases: CaseCounts
     score: SiteScore
     seconds: Seconds

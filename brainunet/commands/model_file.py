@@ -170,21 +170,26 @@ def _in_words(card: ModelCard) -> dict[str, str]:
             words[f"Dice of {site}"] = "withheld: too few validation cases" if part.withheld else "no figures of this model"
     if len(card.scores) > 1 and (worst := worst_site(card.scores)):
         words["worst site"] = ", ".join(f"{name} {found.site} {found.value:.3f}" for name, found in worst.items())
+    if card.run:
+        words["differential privacy"] = _privacy_in_words(card)
     return {name: text for name, text in words.items() if text}
 
 
 def _release_in_words(release: Release) -> dict[str, str]:
     sites = release.sites
-    spends = {name: part.spend for name, part in sites.items() if part.spend}
-    without = sorted(set(sites) - set(spends))
-    private = [f"{name} epsilon {spend.epsilon:.2f}, delta {spend.delta:g}" for name, spend in spends.items()]
-    private += [f"{', '.join(without)}: trained without" if spends else "none: every site trained without"] if without else []
     return {
         "released as": f"{release.name} by {release.federation}, {release.published_at:%Y-%m-%d %H:%M} UTC",
         "began with": _start_in_words(release.start),
         "sites": f"{len(sites)}: " + "; ".join(f"{name}: {_part_in_words(part)}" for name, part in sites.items()),
-        "differential privacy": "; ".join(private),
     }
+
+
+def _privacy_in_words(card: ModelCard) -> str:
+    without = sorted(set(card.release.sites if card.release else ()) - set(card.spends))
+    paid = [f"{site} epsilon {spend.epsilon:.2f} at delta {spend.delta:g} for each case" for site, spend in card.spends.items()]
+    if not paid:
+        return "none: every site trained without"
+    return "; ".join([*paid, f"{', '.join(without)}: trained without"] if without else paid)
 
 
 def _start_in_words(start: Ancestor) -> str:

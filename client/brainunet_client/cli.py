@@ -21,10 +21,12 @@ _MODES: Final[Mapping[str, frozenset[str]]] = {
     "kit": frozenset({"fingerprint", "replace"}),
     "data": frozenset({"check", "dry_run", "as_json"}),
     "ledger": frozenset({"verify", "as_json"}),
+    "privacy": frozenset({"settle", "as_json"}),
 }
 _MODES_IN_WORDS: Final = (
     "one of --enrol NAME --server HOST:PORT [--new-key]; --kit KIT [--fingerprint DIGITS] [--replace]; --data DIR; "
-    "--data DIR --check [--json]; --data DIR --dry-run [--json]; --ledger [--verify] [--json]"
+    "--data DIR --check [--json]; --data DIR --dry-run [--json]; --ledger [--verify] [--json]; "
+    "--privacy [--settle STEPS] [--json]"
 )
 
 
@@ -48,7 +50,12 @@ def client(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="with --data: show what would leave, and send nothing")] = False,
     ledger: Annotated[bool, typer.Option("--ledger", help="show what has left this site")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="with --ledger: only check that it was not changed")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON (--check, --dry-run, --ledger)")] = False,
+    privacy: Annotated[bool, typer.Option("--privacy", help="show what of the budget of privacy is spent and left")] = False,
+    settle: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NOISE,RATE,STEPS", help="with --privacy: go on with a stopped ledger that lost so much, or none"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON (--check, --dry-run, --ledger, --privacy)")] = False,
     home: Annotated[Path, typer.Option(envvar="BRAINUNET_HOME", help="folder of key, kit, settings and ledger")] = Path(
         "~/.brainunet"
     ),
@@ -78,6 +85,10 @@ def client(
         from brainunet_client.cli_ledger import show_ledger
 
         show_ledger(place, verify, as_json)
+    elif mode == "privacy":
+        from brainunet_client.cli_privacy import show_privacy
+
+        show_privacy(place, settle or [], as_json)
     elif data is not None:
         from brainunet_client.cli_data import use
 

@@ -21,7 +21,8 @@ from brainunet.weights import Weights
 from brainunet.wire import Packed, pack, unpack
 from brainunet_client.home import Home
 from brainunet_client.kept_norm import kept_norm_file
-from brainunet_client.opening import open_site
+from brainunet_client.opening import open_site, private_site
+from brainunet_client.site import PrivateSite
 from brainunet_client.site_settings import SiteSettings, read_site_settings, stricter
 from brainunet_client.tasks import OnStep, do
 
@@ -67,12 +68,15 @@ def dry_run(
     task, source = (task, "the task given") if task is not None else _task_at_hand(home)
     if steps is not None and isinstance(task, TrainTask):
         task = task.model_copy(update={"train": task.train.model_copy(update={"steps": steps})})
-    task = stricter(read_site_settings(home) if home.settings.exists() else SiteSettings(), task)
+    settings = read_site_settings(home) if home.settings.exists() else SiteSettings()
+    task = stricter(settings, task)
     site = open_site(home.path, data, task)
     with tempfile.TemporaryDirectory(prefix="dry-run-", dir=site.work) as work:
         with suppress(FileNotFoundError):
             shutil.copy(kept_norm_file(site, task.run), work)
-        reply = do(task, replace(site, work=Path(work)), on_step)
+        reply = do(
+            task, replace(site, work=Path(work), privacy=_with_copied_ledger(private_site(home, settings), work)), on_step
+        )
     return {
         "site": site.name,
         "task": {"source": source, "kind": task.kind, "run": task.run, "round": task.round},
@@ -80,6 +84,15 @@ def dry_run(
         "stays": STAYS,
         "besides": BESIDES,
     }
+
+
+def _with_copied_ledger(privacy: PrivateSite | None, work: str) -> PrivateSite | None:
+    """Nothing leaves, so nothing is spent: the steps are written into a copy."""
+    if privacy is None:
+        return None
+    with suppress(FileNotFoundError):
+        shutil.copy(privacy.ledger, work)
+    return replace(privacy, ledger=Path(work) / privacy.ledger.name)
 
 
 def _task_at_hand(home: Home) -> tuple[AnyTask, str]:

@@ -56,6 +56,8 @@ def fault_code(error: BaseException) -> FaultCode:
         return error.code
     if isinstance(error, SiteNotReady):
         return FaultCode.SITE_NOT_READY
+    if isinstance(error, PrivacyError):
+        return FaultCode.PRIVACY_REFUSED
     if isinstance(error, DataError):
         return FaultCode.NO_USABLE_CASES
     if isinstance(error, FederationError):

@@ -15,8 +15,8 @@ from brainunet.errors import BrainUNetError
 _NOT_OTHERS = 0o700
 _OURS = frozenset(
     (
-        *(home_folder.KEY, home_folder.KIT, "site.toml", "ledger.jsonl", "sides.json", "excluded-cases.txt"),
-        *("cache", "work", "client.log", "lock", home_folder.MODELS),
+        *(home_folder.KEY, home_folder.KIT, "site.toml", "ledger.jsonl", "privacy.jsonl", "privacy.jsonl.lock"),
+        *("sides.json", "excluded-cases.txt", "cache", "work", "client.log", "lock", home_folder.MODELS),
     )
 )
 
@@ -46,6 +46,11 @@ class Home:
     @property
     def settings(self) -> Path:
         return self.path / "site.toml"
+
+    @property
+    def privacy(self) -> Path:
+        """The ledger of what private training has spent."""
+        return self.path / "privacy.jsonl"
 
     @property
     def ledger(self) -> Path:

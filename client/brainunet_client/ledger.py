@@ -25,6 +25,7 @@ REQUEST_MADE: Final = "request-made"
 KIT_INSTALLED: Final = "kit-installed"
 CONSENT_CHANGED: Final = "consent-changed"
 BUNDLE_REFUSED: Final = "bundle-refused"
+PRIVACY_SETTLED: Final = "privacy-settled"
 
 Figure: TypeAlias = float | FaultCode | None
 
@@ -129,6 +130,26 @@ def record_consent(home: Home, *, listed: int, excluded: int) -> Entry | None:
     if data == (dict(before.data) if before else {"listed": 0, "excluded": 0, "file_changed_at": changed}):
         return None
     return chain.append(home.ledger, CONSENT_CHANGED, data)
+
+
+def record_settled(home: Home, *, carried_steps: int, aside: bool) -> Entry:
+    """A person has decided that private training goes on, though its ledger was stopped; ``aside``: with a new one."""
+    return chain.append(home.ledger, PRIVACY_SETTLED, {"carried_steps": carried_steps, "aside": aside})
+
+
+def entries_told(home: Home) -> int:
+    """How many entries the ledger of spending had when its head was told last; 0 if it never was, or since it was settled.
+
+    Raises:
+        ChainBroken, BrainUNetError: this ledger was changed or can't be read.
+    """
+    told = 0
+    for entry in chain.entries(home.ledger):
+        if entry.kind == PRIVACY_SETTLED:
+            told = 0
+        elif entry.kind == SENT:
+            told = entry.data["figures"].get("spend.ledger_entries") or told
+    return int(told)
 
 
 def require_kept(home: Home) -> None:
@@ -242,6 +263,11 @@ def _refused_bundle(data: Mapping[str, Any]) -> str:
     return f"refused the app bundle of {data['server']} (federation {data['federation']}), and told it so; no figure left"
 
 
+def _settled(data: Mapping[str, Any]) -> str:
+    how = "in a new ledger, the earlier one set aside" if data["aside"] else "in its ledger"
+    return f"privacy: somebody here decided to go on {how}; {data['carried_steps']} steps were added by hand"
+
+
 def _consent(data: Mapping[str, Any]) -> str:
     changed = (
         f"; register changed at {_local(data['file_changed_at'])}" if data["file_changed_at"] else "; the register is gone"
@@ -266,5 +292,6 @@ _SENTENCES: Final = {
     KIT_INSTALLED: _kit,
     CONSENT_CHANGED: _consent,
     BUNDLE_REFUSED: _refused_bundle,
+    PRIVACY_SETTLED: _settled,
     chain.TORN: _torn,
 }

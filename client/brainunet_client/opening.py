@@ -22,8 +22,9 @@ from brainunet.labels import Convention
 from brainunet.records import Task
 from brainunet_client.consent import allowed, read_register
 from brainunet_client.home import Home, open_home
-from brainunet_client.ledger import record_consent
-from brainunet_client.site import Site
+from brainunet_client.ledger import entries_told, record_consent
+from brainunet_client.site import PrivateSite, Site
+from brainunet_client.site_settings import SiteSettings
 
 UNNAMED: Final = "this-site"  # until the kit is there
 
@@ -84,6 +85,17 @@ def open_site(
         )
     sides = _fixed_sides(home, [case.case_id for case in cases])
     return Site.of(name, cases, sides, CaseCache(home.cache), home.work)
+
+
+def private_site(home: Home, settings: SiteSettings) -> PrivateSite | None:
+    """How the site trains privately; None where its settings don't ask for it.
+
+    Raises:
+        ChainBroken, BrainUNetError: the ledger of transfers can't be read.
+    """
+    if settings.privacy is None:
+        return None
+    return PrivateSite(settings.privacy, home.privacy, least_entries=entries_told(home))
 
 
 def _fixed_sides(home: Home, case_ids: list[str]) -> Mapping[str, Side]:

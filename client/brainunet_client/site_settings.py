@@ -6,9 +6,9 @@ import re
 from datetime import datetime, time, timedelta
 from typing import Annotated, Final, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, FiniteFloat, field_validator, model_validator
 
-from brainunet.config import Positive
+from brainunet.config import NonNegative, Positive
 from brainunet.errors import ConfigError
 from brainunet.records import Task, TrainTask
 from brainunet.settings import Settings, load
@@ -38,6 +38,15 @@ TEMPLATE: Final = """\
 # Written down with every transfer in the ledger: what the transfers are for, and what allows them.
 # purpose = "training of a segmentation model in federation ..., protocol no. ..."
 # legal_basis = "approval no. ... of the ethics committee of ..., of 1 March 2026"
+
+# With this part the hospital takes part only under differential privacy (docs/guides/privacy.md), and enforces it here.
+# [privacy]
+#   public_cases = 40  # training cases, declared once: this number is told, and stays when cases come or go
+#   epsilon = 8.0  # how much may ever be told of any one case, over all runs and models
+#   delta = 0.0025  # without this line a tenth of 1 / public_cases
+#   min_noise = 0.0  # never less noise than this, whatever the federation proposes
+#   secure_noise = false  # true: draws and noise from the system's secure source, which takes longer
+#   tell_scores = true  # false: tell no figures of validation cases, which the noise does not cover
 """
 
 _NOT_FILLED_IN: Final = "not filled in: set {} in site.toml"
@@ -46,6 +55,41 @@ _DAY = timedelta(days=1)
 
 Words = Annotated[str, Field(max_length=500)]
 T = TypeVar("T", bound=Task)
+
+
+class SitePrivacy(Settings):
+    """What the hospital allows of private training; with these settings there is no other.
+
+    Attributes:
+        public_cases: the number of training cases that is told, declared once: it decides the weight in the average, the rate
+            of draws and the noise.
+        epsilon: the most that may ever be spent, over all runs and models.
+        delta: at which that is counted; None is a tenth of 1 / ``public_cases``.
+        min_noise: the least noise over clip.
+        secure_noise: see ``brainunet.training.chance``.
+        tell_scores: whether figures of validation cases may leave; the noise does not cover them.
+    """
+
+    public_cases: Annotated[int, Field(ge=1, le=1_000_000)]
+    epsilon: Annotated[FiniteFloat, Field(gt=0)]
+    delta: Annotated[FiniteFloat, Field(gt=0, lt=1)] | None = None
+    min_noise: NonNegative = 0.0
+    secure_noise: bool = False
+    tell_scores: bool = True
+
+    @model_validator(mode="after")
+    def _fails_for_fewer_than_one(self) -> SitePrivacy:
+        if self.delta is not None and self.delta > 1 / self.public_cases:
+            raise ValueError(
+                f"delta {self.delta:g} is more than 1 / public_cases = {1 / self.public_cases:.3g}: with such a chance to fail "
+                "somebody could be published whole"
+            )
+        return self
+
+    @property
+    def counted_at(self) -> float:
+        """The delta at which the budget is counted."""
+        return 0.1 / self.public_cases if self.delta is None else self.delta
 
 
 class SiteSettings(Settings):
@@ -61,6 +105,7 @@ class SiteSettings(Settings):
             None takes the federation's number.
         purpose: what the transfers are for, in words, for the ledger.
         legal_basis: what allows them, in words, for the ledger.
+        privacy: with it the site trains only under differential privacy.
     """
 
     hours: Annotated[tuple[str, ...], Field(max_length=24)] = ()
@@ -71,6 +116,7 @@ class SiteSettings(Settings):
     max_steps: Annotated[int, Field(ge=1)] | None = None
     purpose: Words = _NOT_FILLED_IN.format("purpose")
     legal_basis: Words = _NOT_FILLED_IN.format("legal_basis")
+    privacy: SitePrivacy | None = None
 
     @field_validator("hours", mode="before")
     @classmethod
@@ -126,6 +172,15 @@ def stricter(settings: SiteSettings, task: T) -> T:
     if isinstance(task, TrainTask) and settings.max_steps is not None:
         most = max(1, settings.max_steps // task.train.accumulate)
         changes["train"] = task.train.model_copy(update={"steps": min(most, task.train.steps)})
+    if isinstance(task, TrainTask) and task.privacy is not None and settings.privacy is not None:
+        asked, own = task.privacy, settings.privacy
+        changes["privacy"] = asked.model_copy(
+            update={
+                "epsilon": min(asked.epsilon, own.epsilon),
+                "delta": min(asked.delta, own.counted_at) if asked.delta <= 1 / own.public_cases else asked.delta,
+                "secure_noise": asked.secure_noise or own.secure_noise,
+            }
+        )
     return task.model_copy(update=changes)
 
 

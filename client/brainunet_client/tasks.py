@@ -11,7 +11,7 @@ from torch import nn
 
 from brainunet import __version__
 from brainunet.data.preprocess import PreparedCase
-from brainunet.errors import DataError
+from brainunet.errors import DataError, PrivacyError
 from brainunet.inference.predictor import predict_labels
 from brainunet.metrics.report import score_case
 from brainunet.metrics.summary import site_score
@@ -61,13 +61,16 @@ def train(
     Raises:
         DataError: no case to train on can be read.
         ConfigError: the weights don't fit the network that the task names.
+        PrivacyError: the task, or the site, is a private one (see ``private_round``).
         TrainingDivergedError: the loss is no longer a number.
         Stopped: the site must stop.
     """
+    if task.privacy is not None or site.privacy is not None:
+        raise PrivacyError("the task", found="a private one in a training that is not", remedy="use do, which tells them apart")
     started = time.monotonic()
-    network, local, start = _network(task, site)
-    score = _score(network, task, site, keep_going)
-    cases = _prepared(site.train, task, site, keep_going)
+    network, local, start = network_for(task, site)
+    score = score_of(network, task, site, keep_going)
+    cases = prepared_cases(site.train, task, site, keep_going)
     if not cases:
         raise DataError(site.name, found="no case to train on", expected="at least one")
     checkpoint = checkpoint_of(task, site, start)
@@ -119,12 +122,12 @@ def evaluate(task: EvaluateTask, site: Site, keep_going: KeepGoing = lambda: Tru
         Stopped: the site must stop.
     """
     started = time.monotonic()
-    network, _, _ = _network(task, site)
-    score = _score(network, task, site, keep_going)
+    network, _, _ = network_for(task, site)
+    score = score_of(network, task, site, keep_going)
     return EvaluateReply(
         run=task.run,
         round=task.round,
-        cases=CaseCounts(train=len(site.train), validation=score.cases),
+        cases=CaseCounts(train=told_cases(site), validation=score.cases),
         score=score,
         seconds=time.monotonic() - started,
         client_version=__version__,
@@ -137,10 +140,16 @@ def do(
     on_step: OnStep = lambda step, loss: None,
     keep_going: KeepGoing = lambda: True,
 ) -> TrainReply | EvaluateReply:
-    return train(task, site, on_step, keep_going) if isinstance(task, TrainTask) else evaluate(task, site, keep_going)
+    if not isinstance(task, TrainTask):
+        return evaluate(task, site, keep_going)
+    if task.privacy is None and site.privacy is None:
+        return train(task, site, on_step, keep_going)
+    from brainunet_client.private_round import train_privately  # Opacus only where it is needed
+
+    return train_privately(task, site, on_step, keep_going)
 
 
-def _network(task: AnyTask, site: Site) -> tuple[nn.Module, frozenset[str], Weights]:
+def network_for(task: AnyTask, site: Site) -> tuple[nn.Module, frozenset[str], Weights]:
     """The network, the names of the weights that stay here, and the weights that it has been given."""
     network = build(task.model).to(default_device())
     set_weights(network, task.weights)
@@ -152,17 +161,25 @@ def _network(task: AnyTask, site: Site) -> tuple[nn.Module, frozenset[str], Weig
     return network, local, start
 
 
-def _score(network: nn.Module, task: AnyTask, site: Site, keep_going: KeepGoing) -> SiteScore:
+def told_cases(site: Site) -> int:
+    """How many training cases the site says it has: under privacy the number that it declared once."""
+    return len(site.train) if site.privacy is None else site.privacy.settings.public_cases
+
+
+def score_of(network: nn.Module, task: AnyTask, site: Site, keep_going: KeepGoing) -> SiteScore:
+    """Of the validation cases: no noise covers these figures, so a hospital may keep them to itself."""
+    if site.privacy is not None and not site.privacy.settings.tell_scores:
+        return SiteScore(cases=0, rows=(), withheld=True)
     scores: list[CaseScore] = []
     for case in site.validation:
-        for prepared in _prepared([case], task, site, keep_going):
+        for prepared in prepared_cases([case], task, site, keep_going):
             assert prepared.label is not None
             predicted = predict_labels(network, prepared.image, task.validation.window)
             scores.append(score_case(case.case_id, predicted, prepared.label, prepared.spacing_mm, task.validation.metrics))
     return site_score(scores, task.validation.min_cases)
 
 
-def _prepared(cases: Sequence[Case], task: AnyTask, site: Site, keep_going: KeepGoing) -> list[PreparedCase]:
+def prepared_cases(cases: Sequence[Case], task: AnyTask, site: Site, keep_going: KeepGoing) -> list[PreparedCase]:
     """The cases that can be read; the others are named in the site's own log."""
     usable: list[PreparedCase] = []
     for case in cases:

@@ -14,6 +14,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -87,11 +88,12 @@ def _in_words(error: Exception, code: FaultCode) -> str:
 
 def _do(task: AnyTask, home: Home, data: Path, settings: SiteSettings, ends_at: float | None) -> Reply:
     # torch is loaded here, after the number of its threads has been settled
-    from brainunet_client.opening import open_site
+    from brainunet_client.opening import open_site, private_site
     from brainunet_client.tasks import do
 
     with of_this_site():
         site = open_site(home.path, data, task, in_earnest=True)
+    site = replace(site, privacy=private_site(home, settings))
     tell(f"round {task.round}: {len(site.train)} cases to train on, {len(site.validation)} to score on")
     said = time.monotonic()
 

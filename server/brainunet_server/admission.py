@@ -71,7 +71,23 @@ def _is_of_the_kind_asked_for(reply: Reply, task: AnyTask, limits: AdmissionConf
     wanted = TrainReply if isinstance(task, TrainTask) else EvaluateReply
     if isinstance(reply, (wanted, Fault)):
         return None
+    if isinstance(task, TrainTask) and task.privacy is not None and isinstance(reply, EvaluateReply) and reply.budget_spent:
+        return None  # a site whose budget bears no more training only scores
     return f"sent {reply.kind}, asked was {wanted.model_fields['kind'].default}"
+
+
+def _is_as_private_as_asked(reply: Reply, task: AnyTask, limits: AdmissionConfig) -> str | None:
+    if not isinstance(reply, TrainReply) or not isinstance(task, TrainTask):
+        return None
+    if (reply.spend is None) != (task.privacy is None):
+        return (
+            "trained without privacy, asked was with it"
+            if reply.spend is None
+            else "trained under privacy, which was not asked"
+        )
+    if reply.spend is not None and task.privacy is not None and reply.spend.delta > task.privacy.delta:
+        return f"counts at delta {reply.spend.delta:g}, asked was {task.privacy.delta:g} at most"
+    return None
 
 
 def _has_plausible_cases(reply: Reply, task: AnyTask, limits: AdmissionConfig) -> str | None:
@@ -115,6 +131,7 @@ def _is_no_longer_than_models_are(reply: Reply, task: AnyTask, limits: Admission
 RULES: Final[Sequence[Rule]] = (
     _answers_this_task,
     _is_of_the_kind_asked_for,
+    _is_as_private_as_asked,
     _has_plausible_cases,
     _tells_what_was_asked,
     _has_the_layout_of_the_model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from brainunet.config import ModelConfig, PreprocessConfig, StrategyConfig, TrainConfig, ValidationConfig
+from brainunet.config import ModelConfig, PreprocessConfig, PrivacyConfig, StrategyConfig, TrainConfig, ValidationConfig
 from brainunet.settings import Settings, sha256_of
 from brainunet_server.rounds import Plan
 from brainunet_server.store.rows import Kind, Run
@@ -21,6 +21,7 @@ class AnyRun(Settings):
     strategy: StrategyConfig
     rounds: int
     seed: int
+    privacy: PrivacyConfig | None = None
 
 
 def run_row(
@@ -45,6 +46,9 @@ def run_row(
 
 def plan(run_id: str, settings: AnyRun, min_sites: int, **more: Any) -> Plan:
     """What the run is about to do; ``more`` are the fields of a Plan that no setting of every run decides."""
+    privacy = settings.privacy
+    if privacy is not None and privacy.rounds is None:
+        privacy = privacy.model_copy(update={"rounds": settings.rounds})
     return Plan(
         run=run_id,
         rounds=settings.rounds,
@@ -56,5 +60,6 @@ def plan(run_id: str, settings: AnyRun, min_sites: int, **more: Any) -> Plan:
         validation=settings.validation,
         max_site_share=settings.strategy.max_site_share,
         local=settings.strategy.local,
+        privacy=privacy,
         **more,
     )

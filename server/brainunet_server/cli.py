@@ -12,6 +12,7 @@ from brainunet.errors import BrainUNetError, FederationError, UsageError
 from brainunet.terminal import main_of
 from brainunet_server.cli_members import AsJson, Debug, Directory, Port, enrol, init, revoke, rotate, show, sites
 from brainunet_server.cli_models import models, publish, reader, withdraw
+from brainunet_server.cli_privacy import privacy
 from brainunet_server.cli_registry import registry
 from brainunet_server.cli_scores import scores
 
@@ -21,7 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (init, enrol, sites, revoke, rotate, scores, publish, models, withdraw, registry):
+for command in (init, enrol, sites, revoke, rotate, scores, privacy, publish, models, withdraw, registry):
     app.command()(command)
 app.add_typer(reader, name="reader")
 

@@ -38,8 +38,13 @@ def scores(
     with StoreReader(database_of(folder, config, database)) as store:
         found = run or store.latest_run("federation").id
         rows = dice_by_round(store, found, of)
+        spends = {row.site: row for row in store.spends(found)}  # the last of each
     if as_json:
-        typer.echo(json.dumps({"run": found, "structure": structure, "rounds": rows}))
+        epsilons = {site: {"epsilon": row.epsilon, "delta": row.delta} for site, row in sorted(spends.items())}
+        facts = {"run": found, "structure": structure, "rounds": rows} | ({"privacy": epsilons} if epsilons else {})
+        typer.echo(json.dumps(facts))
         return
     typer.echo(f"run {found}: mean Dice of {structure} (validation cases), round by round; round 0 is the start model")
     show(screens.score_table(rows))
+    for site, row in sorted(spends.items()):
+        typer.echo(f"{screens.shown(site)}: epsilon {row.epsilon:.3f} at delta {row.delta:g} after round {row.round}")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from brainunet.errors import BrainUNetError, ConfigError, FederationError
 from brainunet.modelfile import ModelCard, read_model, write_model
+from brainunet.records import PrivacySpend
 from brainunet.spool import read_packed, write_packed
 from brainunet.weights import Weights
 from brainunet.wire import Packed
@@ -21,7 +22,7 @@ from brainunet_server.answers import Exchange
 from brainunet_server.keeping import LAST_KEPT, Keeping, best_rounds, remove_old
 from brainunet_server.rounds import LastingFaults, Plan, RoundResult, Strategy, TooFewReplies, rounds
 from brainunet_server.store.reader import StoreReader, site_scores
-from brainunet_server.store.rows import Model, Run, Score, SiteRound
+from brainunet_server.store.rows import Model, Run, Score, SiteRound, SpendRow
 from brainunet_server.store.writer import StoreWriter
 
 
@@ -71,6 +72,7 @@ def conduct(
         except BaseException as error:
             with suppress(BrainUNetError):  # a full disk fails here too, and the first error is the one to tell
                 if isinstance(error, TooFewReplies | LastingFaults):  # why each site gave none is what a person asks next
+                    store.record_spends(_spends(run.id, error.result))
                     store.record_exchange(run.id, error.result.exchange, _site_rounds(run.id, error.result), ())
                 store.finish_run(run.id, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
@@ -139,6 +141,7 @@ def _keep(store: StoreWriter, run_id: str, result: RoundResult, strategy: Strate
         if site.score is not None
         for row in site.score.rows
     ]
+    store.record_spends(_spends(run_id, result))
     store.record_exchange(run_id, result.exchange, _site_rounds(run_id, result), figures)
     _put_scores_on_card(keeping.model_file(result.exchange - 1), result, keeping)
     if result.weights is not None:
@@ -147,6 +150,7 @@ def _keep(store: StoreWriter, run_id: str, result: RoundResult, strategy: Strate
             write_packed(keeping.strategy_file(result.exchange), Packed(json.dumps(state.layout), state.flat()))
         title = f"{card.model.preset} after round {result.exchange} of run {run_id}"
         made = {"title": title, "run": run_id, "round": result.exchange, "scores": {}, "made_at": None}
+        made["spends"] = _spends_until(run_id, result.exchange, keeping)
         _keep_model(store, run_id, result.exchange, result.weights, card.model_copy(update=made), keeping)
         # the one before stays, for should this model be found damaged the run goes back one round
         keeping.strategy_file(result.exchange - 2).unlink(missing_ok=True)
@@ -185,6 +189,23 @@ def _keep_best(run_id: str, keeping: Keeping) -> None:
         if best is not None:
             write_model(file, *read_model(keeping.model_file(best)))  # its card has its scores
             keeping.sign(file)
+
+
+def _spends(run_id: str, result: RoundResult) -> list[SpendRow]:
+    return [
+        SpendRow(run_id=run_id, round=result.exchange, site=site.site, told_at=datetime.now(UTC), **site.spend.model_dump())
+        for site in result.sites
+        if site.spend is not None
+    ]
+
+
+def _spends_until(run_id: str, number: int, keeping: Keeping) -> dict[str, PrivacySpend]:
+    """Site -> its last spend of this run until a round, for the card; the head of its ledger is nobody else's business."""
+    with StoreReader(keeping.database) as reader:
+        rows = [row for row in reader.spends(run_id) if row.round <= number]
+    fields = PrivacySpend.model_fields.keys() - {"ledger_head", "ledger_entries", "total_epsilon", "total_delta"}
+    last = {row.site: row for row in sorted(rows, key=lambda row: row.round)}
+    return {site: PrivacySpend(**{name: getattr(row, name) for name in fields}) for site, row in sorted(last.items())}
 
 
 def _site_rounds(run_id: str, result: RoundResult) -> list[SiteRound]:

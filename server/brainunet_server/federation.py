@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from brainunet.config import StrategyConfig, TrainConfig, ValidationConfig
+from brainunet.config import PrivacyConfig, StrategyConfig, TrainConfig, ValidationConfig
 from brainunet.errors import ConfigError
 from brainunet.settings import Settings, load
 from brainunet_server.admission import AdmissionConfig
@@ -173,6 +173,7 @@ class FederationConfig(Settings):
     Attributes:
         host: name or address by which the sites reach the server; ``listen``: address of this machine it listens on.
         database: path or URL of the store; empty for ``store.sqlite`` in the folder.
+        privacy: with it the sites train under differential privacy; None (no such part) without.
     """
 
     name: str = ""
@@ -187,6 +188,7 @@ class FederationConfig(Settings):
     strategy: StrategyConfig = StrategyConfig(max_site_share=0.5)  # else one site can own the average by a claim
     admission: AdmissionConfig = AdmissionConfig()
     registry: RegistryConfig = RegistryConfig()
+    privacy: PrivacyConfig | None = None
 
     @field_validator("name")
     @classmethod
@@ -226,6 +228,14 @@ class FederationConfig(Settings):
                 f"port = {ports[0]}, registry.port = {ports[1]}, registry.readers_port = {ports[2]}: each needs one of its own"
             )
         return registry
+
+    @model_validator(mode="after")
+    def _privacy_counts_in_its_own_steps(self) -> FederationConfig:
+        if self.privacy is not None and self.train.accumulate > 1:
+            raise ValueError(
+                "train.accumulate goes without [privacy]: raise privacy.cases_per_step, which takes no more memory"
+            )
+        return self
 
 
 @dataclass(frozen=True)

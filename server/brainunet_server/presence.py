@@ -73,6 +73,8 @@ class Board:
                 self.outcomes[site.site] = f"round {result.exchange}: {site.outcome}" + (
                     f", {site.reason}" if site.reason else ""
                 )
+                if site.spend is not None:
+                    self.outcomes[site.site] += f", epsilon {site.spend.epsilon:.2f} of this run"
                 if site.client_version:
                     self.versions[site.site] = site.client_version
 

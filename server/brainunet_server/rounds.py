@@ -13,9 +13,20 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Literal, Protocol
 
-from brainunet.config import Local, ModelConfig, PreprocessConfig, TrainConfig, ValidationConfig
+from brainunet.config import Local, ModelConfig, PreprocessConfig, PrivacyConfig, TrainConfig, ValidationConfig
 from brainunet.errors import ConfigError, FederationError
-from brainunet.records import AnyTask, CaseCounts, EvaluateTask, Fault, FaultCode, SiteScore, TrainReply, TrainTask
+from brainunet.records import (
+    AnyTask,
+    CaseCounts,
+    EvaluateReply,
+    EvaluateTask,
+    Fault,
+    FaultCode,
+    PrivacySpend,
+    SiteScore,
+    TrainReply,
+    TrainTask,
+)
 from brainunet.weights import WeightedMean, Weights
 from brainunet_server.admission import AdmissionConfig, admit, outliers
 from brainunet_server.answers import Answer, Exchange
@@ -31,6 +42,7 @@ class Plan:
     Attributes:
         deadline_s: how long the sites have for one exchange; None waits for all.
         max_site_share: see ``brainunet_server.shares``.
+        privacy: what the sites hide their cases behind, with the number of rounds; None trains without.
         durable: replies on disk outlive a power cut, and a server killed in mid-round does not ask for them again.
         demo: sites may take part with made-up cases.
     """
@@ -47,6 +59,7 @@ class Plan:
     max_site_share: float = 1.0
     local: Local = "none"
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    privacy: PrivacyConfig | None = None
     durable: bool = False
     demo: bool = False
 
@@ -75,7 +88,10 @@ class Strategy(Protocol):
 
 @dataclass(frozen=True)
 class SiteResult:
-    """What one site did in one exchange, and how it scored the model it was sent."""
+    """What one site did in one exchange, and how it scored the model it was sent.
+
+    ``spend`` is what its training cost, whether or not the reply was used: it has left the site.
+    """
 
     site: str
     outcome: Literal["answered", "fault", "refused", "absent"]
@@ -89,6 +105,7 @@ class SiteResult:
     client_version: str | None = None
     update_norm: float | None = None
     update_digest: str | None = None
+    spend: PrivacySpend | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +198,7 @@ def _train(plan: Plan, number: int, weights: Weights, exchange: Exchange, strate
         model=plan.model,
         preprocess=plan.preprocess,
         train=plan.train,
+        privacy=plan.privacy,
         validation=plan.validation,
         seed=plan.seed,
         proximal_mu=strategy.proximal_mu,
@@ -256,11 +274,22 @@ def _result(answer: Answer, task: AnyTask, limits: AdmissionConfig) -> SiteResul
     empty = SiteResult(answer.site, "absent", answer.problem, bytes_down=answer.bytes_down, bytes_up=answer.bytes_up)
     if reply is None:
         return replace(empty, outcome="refused" if answer.unreadable else "absent")
+    trained = reply if isinstance(reply, TrainReply) else None
+    if trained and (trained.run, trained.round) == (task.run, task.round):
+        empty = replace(empty, spend=trained.spend)
     if problem := admit(reply, task, limits):
         return replace(empty, outcome="refused", reason=problem)
     if isinstance(reply, Fault):
         return replace(empty, outcome="fault", reason=reply.code.value)
-    trained = reply if isinstance(reply, TrainReply) else None
+    if isinstance(reply, EvaluateReply) and isinstance(task, TrainTask):
+        return replace(
+            empty,
+            outcome="fault",
+            reason=FaultCode.BUDGET_SPENT.value,
+            cases=reply.cases,
+            score=reply.score,
+            client_version=reply.client_version,
+        )
     return replace(
         empty,
         outcome="answered",

@@ -85,6 +85,7 @@ def settings_of_run(config: FederationConfig, card: ModelCard) -> RunSettings:
         admission=config.admission,
         rounds=config.rounds.count,
         seed=config.seed,
+        privacy=config.privacy,
     )
 
 
@@ -102,6 +103,13 @@ def take_up_run(
         ConfigError: the settings or the start model are not those with which the run in progress was begun.
     """
     wanted = settings_of_run(config, card)
+    if wanted.privacy is not None and wanted.model.norm == "batch":
+        raise ConfigError(
+            folder.start_model,
+            found='a network with norm "batch", in which the cases of a batch change each other',
+            expected='norm "group", for [privacy] hides each case by itself',
+            remedy="start from a model with group norm (any preset of BrainUNet can have it), or take [privacy] away",
+        )
     before = _read(folder)
     if before is not None and not new_run:
         _require_unchanged(folder, before, wanted, card)

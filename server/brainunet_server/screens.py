@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, tzinfo
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Column, Table
 from rich.text import Text
@@ -17,6 +17,9 @@ from brainunet_server.federation import Folder
 from brainunet_server.roster import Roster
 from brainunet_server.status import SiteState, Status
 from brainunet_server.store.rows import DownloadRow, ReaderRow
+
+if TYPE_CHECKING:
+    from brainunet_server.store.rows import SpendRow
 
 _UNITS: Final = (("day", 86_400), ("h", 3600), ("min", 60))
 
@@ -70,6 +73,27 @@ def score_table(rows: Sequence[dict[str, Any]]) -> Table:
     return _table(
         ["round", *sites, "all"],
         ([str(row["round"]), *(_figure(row["sites"].get(site)) for site in sites), _figure(row["all"])] for row in rows),
+    )
+
+
+def spend_table(rows: Sequence[SpendRow]) -> Table:
+    """A row for each site and round of private training, in the order in which they were told."""
+    return _table(
+        ["site", "run", "round", "epsilon", "delta", "noise", "rate", "steps", "of all runs"],
+        (
+            [
+                row.site,
+                row.run_id,
+                str(row.round),
+                f"{row.epsilon:.3f}",
+                f"{row.delta:g}",
+                f"{row.noise_multiplier:.3f}",
+                f"{row.sample_rate:.3f}",
+                str(row.steps),
+                "" if row.total_epsilon is None else f"{row.total_epsilon:.3f} (delta {row.total_delta:g})",
+            ]
+            for row in rows
+        ),
     )
 
 

@@ -22,6 +22,7 @@ from brainunet_server.record import Record, say, sentence
 from brainunet_server.rounds import LastingFaults, RoundResult, TooFewReplies
 from brainunet_server.running import RunFile, plan_of, row_of
 from brainunet_server.start_model import PURPOSE, read_start_model
+from brainunet_server.store.reader import StoreReader
 from brainunet_server.store.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Served:
             silence_s=rounds.silence_s,
             on_late=self.late,
             while_waiting=lambda: obey(self.folder),
+            heads=self._heads,
         )
         exchange = Patient(fleet, self.folder, rounds, self.membership, self.board, self.record)
         keeping = Keeping(
@@ -122,6 +124,10 @@ class Served:
                 exchange.rest(rounds.retry_s)
             else:
                 return
+
+    def _heads(self) -> dict[str, str]:
+        with StoreReader(self.database) as store:
+            return store.ledger_heads()
 
     def done(self, result: RoundResult) -> None:
         self.board.end(result)

@@ -57,6 +57,17 @@ FAULTS: Final[Mapping[FaultCode, Meaning]] = MappingProxyType(
         FaultCode.TOO_LATE: Meaning(
             "it took longer than the coordinator waits", "raise rounds.deadline_s, or lower train.steps"
         ),
+        FaultCode.PRIVACY_REFUSED: Meaning(
+            "the site's rules of privacy, or its ledger of spending, forbid this training",
+            f"the site reads why in client.log; agree on [privacy] in federation.toml, {_ANEW}; "
+            "or a person at the site decides about its ledger (brainunet-client --privacy)",
+            lasting=True,
+        ),
+        FaultCode.BUDGET_SPENT: Meaning(
+            "the site's budget of privacy bears no further round; it only evaluates",
+            "end the run here: the models of its rounds are kept; or the hospital raises privacy.epsilon in its site.toml",
+            lasting=True,
+        ),
         FaultCode.INTERNAL: Meaning("an unforeseen error", "client.log at the site says more"),
     }
 )

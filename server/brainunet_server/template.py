@@ -103,6 +103,18 @@ port = @PORT@
 # max_site_share = 0.5  # no site weighs more than this share of a mean, whatever number of cases it claims; 1.0 sets no cap
 # local = "none"  # "norm" leaves each site its own normalisation
 
+# With this part the sites train under differential privacy: within these numbers no case of theirs can be told from the models.
+# Each hospital decides in its own site.toml how much of it may be spent (docs/guides/privacy.md).
+# To switch it on take the "#" away in front of [privacy] and of the lines to change.
+# [privacy]
+#   epsilon = 8.0  # how much all rounds of a run may tell of any one case; smaller is more private and needs more noise
+#   delta = 1e-3  # the chance that it is more; at most 1 / cases of the smallest site
+#   rounds = 30  # so many rounds the noise is made for; without this line rounds.count
+#   clip = 1.0  # length to which the gradient of each case is cut; the noise is a multiple of it
+#   cases_per_step = 4  # on average
+#   patches_per_case = 1
+#   secure_noise = false
+
 [admission]
 # norm_factor = 10.0  # an update so many times larger than the sites' median is refused
 # model_factor = 10.0  # so is one that is so many times longer than the model it starts from

@@ -17,6 +17,7 @@ from brainunet.folders import hold_folder, take_folder
 from brainunet.settings import load
 from brainunet.terminal import main_of, require_resume_alone, telling_how_to_go_on
 from brainunet_sim.folder import SIMULATION
+from brainunet_sim.private_sites import privacy_options
 from brainunet_sim.scenario import SimulationConfig
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def simulate(
     ] = None,
     preset: Annotated[str | None, typer.Option(help="network, unless the model of --init names it")] = None,
     init: Annotated[str | None, typer.Option(help="model file to start from, 'starter' or 'random'")] = None,
+    privacy: Annotated[
+        str | None, typer.Option(help="train under differential privacy: eps=8, or eps=8,delta=1e-3,cases_per_step=4,clip=1.0")
+    ] = None,
     baseline: Annotated[str | None, typer.Option(help="'local' also trains each site alone for the same steps")] = None,
     convention: Annotated[str | None, typer.Option(help="label numbers, where names don't tell: brats2021, brats2023")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings")] = None,
@@ -74,6 +78,7 @@ def simulate(
         "strategy": strategy and {"name": strategy},
         "model": preset and {"preset": preset},
         "phantom": {} if phantom else None,
+        "privacy": privacy_options(privacy) if privacy else None,
     }
     from brainunet.training.start import settings_of_model
     from brainunet_sim.request import Request, new_run_id, save_request, start_file

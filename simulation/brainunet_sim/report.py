@@ -31,6 +31,7 @@ def summarise(database: str | Path, run_id: str, *, skipped: Sequence[Problem], 
     with StoreReader(database) as store:
         run = store.run(run_id)
         rounds = _rounds(store, run)
+        spends = store.spends(run_id)
         local = {
             str(other.site): _rounds(store, other)
             for other in store.runs()
@@ -51,6 +52,8 @@ def summarise(database: str | Path, run_id: str, *, skipped: Sequence[Problem], 
         "config_sha256": run.config_sha256,
         "skipped": [{"case": problem.case_id, "reason": problem.reason} for problem in skipped],
     }
+    if spends:
+        summary["privacy"] = {row.site: {"epsilon": row.epsilon, "delta": row.delta} for row in spends}  # the last of each
     if local:
         summary["local_only"] = {site: _only_dice(own, site) for site, own in sorted(local.items())}
     return summary

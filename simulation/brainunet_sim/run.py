@@ -30,6 +30,7 @@ from brainunet_server.store.opening import without_password
 from brainunet_sim.local_grid import SITE, run_locally
 from brainunet_sim.partition import partition_named
 from brainunet_sim.prepare import deal_sites, make_phantoms
+from brainunet_sim.private_sites import privately
 from brainunet_sim.report import plot_dice, summarise, write_summary
 from brainunet_sim.request import Request
 
@@ -104,6 +105,8 @@ def federate(
         }
     )
     keeping = Keeping(request.store, request.out / "models" / (sites[0].name if alone else "."), request.out / "replies")
+    if config.privacy is not None:
+        sites = privately(sites, config.privacy, config.seed, request.store, run_id)
     by_name = {site.name: site for site in sites}
 
     failures: list[BrainUNetError] = []

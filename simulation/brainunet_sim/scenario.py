@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from brainunet.config import ModelConfig, PreprocessConfig, StrategyConfig, TrainConfig, ValidationConfig
 from brainunet.settings import Settings
@@ -43,3 +43,9 @@ class SimulationConfig(AnyRun):
     train: TrainConfig = TrainConfig(patch=(48, 48, 48))
     validation: ValidationConfig = ValidationConfig()
     phantom: PhantomConfig | None = None
+
+    @model_validator(mode="after")
+    def _cases_are_hidden_one_by_one(self) -> SimulationConfig:
+        if self.privacy is not None and self.model.norm == "batch":
+            raise ValueError('privacy needs model.norm = "group": in batch norm the cases of a batch change each other')
+        return self

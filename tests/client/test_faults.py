@@ -60,7 +60,7 @@ def disk_full(path: Path) -> BaseException:
         (OSError(errno.EDQUOT, "Quota exceeded", PATIENT), FaultCode.DISK_FULL),
         (TrainingDivergedError("training", found="x"), FaultCode.TRAINING_DIVERGED),
         (OSError(errno.EACCES, "Permission denied", PATIENT), FaultCode.INTERNAL),
-        (PrivacyError(PATIENT, found="x"), FaultCode.INTERNAL),
+        (PrivacyError(PATIENT, found="x"), FaultCode.PRIVACY_REFUSED),
         (UsageError(PATIENT, found="x"), FaultCode.INTERNAL),
         (ZeroDivisionError(PATIENT), FaultCode.INTERNAL),
         (RuntimeError(), FaultCode.INTERNAL),

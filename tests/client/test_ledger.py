@@ -87,7 +87,7 @@ def test_every_number_of_a_reply_is_among_its_figures() -> None:
     assert figures["score.ET.dice.mean"] == 0.5
     assert figures["score.NETC.dice.mean"] is None
     assert figures["score.NETC.dice.missing"] == 3
-    assert figures["spend.epsilon"] == 3.5
+    assert figures_of(messages.private_reply())["spend.epsilon"] == 3.5
     assert figures_of(messages.fault()) == {"code": FaultCode.DISK_FULL}
 
 

@@ -19,6 +19,7 @@ from brainunet.records import EvaluateTask, TrainTask
 from brainunet_client.home import Home
 from brainunet_client.site_settings import (
     TEMPLATE,
+    SitePrivacy,
     SiteSettings,
     may_train_at,
     read_site_settings,
@@ -55,10 +56,12 @@ def settings_from(tmp_path: Path, text: str | bytes) -> SiteSettings:
 
 
 def test_the_template_changes_nothing_and_names_every_setting(tmp_path: Path) -> None:
-    named = tomllib.loads("\n".join(line.removeprefix("# ") for line in TEMPLATE.splitlines() if " = " in line))
+    lines = [line.removeprefix("# ") for line in TEMPLATE.splitlines() if " = " in line or line == "# [privacy]"]
+    named = tomllib.loads("\n".join(lines))
 
     assert settings_from(tmp_path, TEMPLATE) == SiteSettings()
     assert set(named) == set(SiteSettings.model_fields)
+    assert set(named["privacy"]) == set(SitePrivacy.model_fields)
     assert SiteSettings.model_validate(named).hours == ("19:00-07:00",)
 
 

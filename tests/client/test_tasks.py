@@ -73,6 +73,7 @@ def test_a_train_reply_says_what_was_received_and_what_training_made_of_it(site:
     assert reply.score == score_of(5, site)  # of the weights received, not of those trained
     assert (reply.run, reply.round) == (task.run, task.round)
     assert (reply.cases.train, reply.cases.validation) == (2, 1)
+    assert reply.seconds is not None
     assert reply.seconds > 0
 
 

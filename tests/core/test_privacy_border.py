@@ -21,19 +21,23 @@ from brainunet.records import (
     CaseScoreRow,
     EvaluateReply,
     Fault,
+    PrivacySpend,
     Problem,
     Reply,
     ScoreRow,
     SiteScore,
+    TrainReply,
     Volume,
 )
 from brainunet.weights import Weights
 from brainunet.wire import pack
 from tests.support.messages import (
     SCORE,
+    SPEND,
     WEIGHTS,
     evaluate_reply,
     fault,
+    private_reply,
 )
 
 ROW = CaseScoreRow("ET", "dice", 0.5)
@@ -168,6 +172,24 @@ def test_whether_figures_are_withheld_is_said_by_true_or_false_alone(word: Any) 
 
 def test_the_smallest_and_the_largest_figure_of_a_case_have_no_field() -> None:
     assert set(ScoreRow.model_fields) == {"structure", "metric", "mean", "median", "n", "missing"}
+
+
+def test_a_private_reply_has_room_for_nothing_of_the_training_cases_but_the_noised_delta() -> None:
+    """All that is left beside it: names, agreed numbers, the declared count, the ledger's, and figures of validation cases."""
+    header = json.loads(pack(private_reply()).header)
+
+    assert {name for name, value in header.items() if value is not None} == {
+        "protocol", "run", "round", "kind", "cases", "score", "spend", "client_version", "layout",
+    }  # fmt: skip
+    for leak in ({"loss": 0.5}, {"seconds": 3.5}):
+        with pytest.raises(ValidationError, match="private training"):
+            TrainReply.model_validate({**private_reply().model_dump(), "delta": WEIGHTS, **leak})
+
+
+@pytest.mark.parametrize("text", ["Jane Doe", "a" * 63, "A" * 64, "a" * 64 + "\n", "../" + "a" * 61])
+def test_the_head_of_a_ledger_is_a_digest_and_nothing_else(text: str) -> None:
+    with pytest.raises(ValidationError):
+        PrivacySpend.model_validate({**SPEND.model_dump(), "ledger_head": text})
 
 
 def test_figures_that_no_site_can_have_are_refused() -> None:

@@ -156,6 +156,13 @@ CHANGES: dict[str, dict[str, Any]] = {
     "a run with a new line": {"run": "run-1\n"},
     "a delta of privacy of 1": {"spend": {**SPEND.model_dump(), "delta": 1.0}},
     "an epsilon that is no number": {"spend": {**SPEND.model_dump(), "epsilon": float("nan")}},
+    "a loss of private training": {"seconds": None, "spend": SPEND.model_dump()},
+    "seconds of private training": {"loss": None, "spend": SPEND.model_dump()},
+    "a head of a ledger that is no digest": {
+        "loss": None,
+        "seconds": None,
+        "spend": {**SPEND.model_dump(), "ledger_head": "Jane"},
+    },
     "a list for a record": {"score": []},
     "no layout": {"layout": ...},
     "a layout of null": {"layout": None},
@@ -247,7 +254,7 @@ def test_a_message_of_another_kind_than_expected_is_refused(kind: str) -> None:
     others = get_args(Reply) if kind.endswith("task") else get_args(AnyTask)
 
     for other in others:
-        assert f"kind '{kind}'" in refused(packed.header, packed.values, other)
+        assert f"kind '{json.loads(packed.header)['kind']}'" in refused(packed.header, packed.values, other)
 
 
 json_values = st.recursive(

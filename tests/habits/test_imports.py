@@ -210,6 +210,7 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
 
 
 def test_top_level_folders_are_no_packages() -> None:
-    outer = {(ROOT / package).parent for package in PACKAGES} | {ROOT / "tests", ROOT / "deploy", ROOT / "benchmarks"}
+    # benchmarks is one: the wheel of Opacus has a package of that name, which would else be found in its place
+    outer = {(ROOT / package).parent for package in PACKAGES} | {ROOT / "tests", ROOT / "deploy"}
 
     assert [path for path in outer if (path / "__init__.py").exists()] == []

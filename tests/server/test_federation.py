@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from brainunet.config import PrivacyConfig
 from brainunet.errors import ConfigError
 from brainunet.settings import sha256_of
 from brainunet_server.federation import (
@@ -55,6 +56,40 @@ def test_the_commented_lines_are_the_defaults_too(folder: Folder) -> None:
         assert all(
             f"{name} = " in lines for name in type(getattr(read, part)).model_fields.keys() - left_out - {"loss", "augment"}
         )
+
+
+def test_privacy_is_off_in_a_new_federation_and_its_lines_are_the_defaults_once_it_is_on(folder: Folder) -> None:
+    text = folder.settings_file.read_text()
+    assert read_settings(folder).privacy is None
+    folder.settings_file.write_text(re.sub(r"^#(?=   [a-z_]+ = )|^# (?=\[privacy\])", "", text, flags=re.MULTILINE))
+
+    privacy = read_settings(folder).privacy
+
+    assert privacy == PrivacyConfig(rounds=30)
+    assert all(f"#   {name} = " in text for name in PrivacyConfig.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("privacy.epsilon=0", "privacy.epsilon: must be more than 0"),
+        ("privacy.epsilon=-1", "privacy.epsilon: must be more than 0"),
+        ("privacy.delta=1", "privacy.delta: must be less than 1"),
+        ("privacy.delta=0", "privacy.delta: must be more than 0"),
+        ("privacy.epsilom=1", "did you mean epsilon?"),
+        ("privacy.cases_per_step=0", "privacy.cases_per_step: must be at least 1"),
+    ],
+)
+def test_privacy_that_protects_nothing_is_refused_with_the_setting(folder: Folder, setting: str, said: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        read_settings(folder, [setting])
+
+    assert said in str(raised.value)
+
+
+def test_batches_are_not_added_up_under_privacy(folder: Folder) -> None:
+    with pytest.raises(ConfigError, match=r"raise privacy\.cases_per_step"):
+        read_settings(folder, ["privacy.epsilon=8", "train.accumulate=2"])
 
 
 def test_settings_follow_file_then_overrides(folder: Folder) -> None:

@@ -50,6 +50,26 @@ def test_a_task_is_fetched_and_its_reply_comes_back_as_it_was_sent(fleet: Fleet,
     assert (answer.bytes_down, answer.bytes_up) == (pack(TASK).n_bytes, sent.n_bytes)
 
 
+def test_each_site_gets_the_head_of_its_own_ledger_back_with_the_same_weights(fleet: Fleet, crv: Work) -> None:
+    lasuth = Work(fleet.node("LASUTH"))
+    fleet.heads = {"CRV": "ab" * 32}
+    got = dict[str, Any]()
+
+    def takes(work: Work, site: str) -> Callable[[], None]:
+        def take() -> None:
+            work.delivered = work.node.asks()
+            assert work.delivered is not None
+            got[site] = work.node.fetches(work.delivered)
+
+        return take
+
+    answers = fleet.ask(TASK, ["CRV", "LASUTH"], takes(crv, "CRV"), takes(lasuth, "LASUTH"), crv.answers, lasuth.answers)
+
+    assert {site: task.ledger_head for site, task in got.items()} == {"CRV": "ab" * 32, "LASUTH": ""}
+    assert {task.weights.digest for task in got.values()} == {START.digest}
+    assert all(isinstance(answer.reply, TrainReply) for answer in answers)
+
+
 def test_the_digest_of_an_answer_is_that_of_the_values_that_were_sent(fleet: Fleet, crv: Work) -> None:
     import hashlib
 

@@ -113,10 +113,10 @@ def test_model_show_says_what_was_withheld_and_whence_the_start_came(tmp_path: P
 @pytest.mark.usefixtures("_wide")
 def test_model_show_names_the_sites_that_paid_for_privacy_and_those_that_did_not(tmp_path: Path) -> None:
     part = SitePart(rounds=1, cases_train=48, cases_validation=12)
-    sites = {"boston": part.model_copy(update={"spend": SPEND}), "lagos": part}
-    write_model(tmp_path / "m.safetensors", WEIGHTS, card(RELEASE.model_copy(update={"sites": sites})))
+    both = RELEASE.model_copy(update={"sites": {"boston": part, "lagos": part}})
+    write_model(tmp_path / "m.safetensors", WEIGHTS, card(both).model_copy(update={"spends": {"boston": SPEND}}))
 
     said = show(tmp_path / "m.safetensors")
 
-    assert "boston epsilon 7.50, delta 0.001; lagos: trained without" in said
+    assert "boston epsilon 7.50 at delta 0.001 for each case; lagos: trained without" in said
     assert "Dice of lagos no figures of this model" in said

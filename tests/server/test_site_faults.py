@@ -28,7 +28,13 @@ def both(code: FaultCode) -> Sites:
 def test_every_fault_is_in_the_table_with_a_hint_and_a_remedy() -> None:
     assert set(FAULTS) == set(FaultCode)
     assert all(meaning.hint and meaning.remedy for meaning in FAULTS.values())
-    assert LASTING == [FaultCode.TASK_NOT_UNDERSTOOD, FaultCode.MODEL_DOES_NOT_FIT, FaultCode.TRAINING_DIVERGED]
+    assert LASTING == [
+        FaultCode.TASK_NOT_UNDERSTOOD,
+        FaultCode.MODEL_DOES_NOT_FIT,
+        FaultCode.TRAINING_DIVERGED,
+        FaultCode.PRIVACY_REFUSED,
+        FaultCode.BUDGET_SPENT,
+    ]
 
 
 @pytest.mark.parametrize("code", LASTING)

@@ -24,7 +24,7 @@ from brainunet.errors import BrainUNetError, ConfigError
 from brainunet_server.store.committing import committed
 from brainunet_server.store.opening import open_for_writing
 from brainunet_server.store.reader import StoreReader
-from brainunet_server.store.rows import DownloadRow, ReaderRow, ReleaseRow, SiteRound, SiteSeen
+from brainunet_server.store.rows import DownloadRow, ReaderRow, ReleaseRow, SiteRound, SiteSeen, SpendRow
 from brainunet_server.store.writer import StoreWriter
 from tests.support.postgres import START_S, _programs, _unprivileged, _wait_for
 from tests.support.store import NOON, RUN, dice, saved
@@ -117,10 +117,15 @@ EARLIER = replace(RELEASE, name="africa-0")
 ANN = ReaderRow(name="ann", token_sha256="ef" * 32, added_at=NOON, expires_at=NOON + timedelta(days=1))
 BEN = replace(ANN, name="ben")
 DOWNLOAD = DownloadRow(release=EARLIER.name, who="lagos", kind="site", at=NOON, n_bytes=9, whole=True)
+SPENT = SpendRow(
+    run_id=RUN.id, round=1, site="lagos", epsilon=1.0, delta=1e-3, noise_multiplier=1.0, sample_rate=0.1, steps=20,
+    accountant="rdp", told_at=RUN.started_at,
+)  # fmt: skip
 LAGOS = SiteSeen(name="lagos", state="silent")
 CALLS: dict[str, Callable[[StoreWriter], object]] = {
     "start_run": lambda writer: writer.start_run(RUN),
     "record_exchange": lambda writer: writer.record_exchange(RUN.id, 1, [ABSENT], [SCORE]),
+    "record_spends": lambda writer: writer.record_spends([SPENT]),
     "mark_late": lambda writer: writer.mark_late(RUN.id, 2, "lagos", 7, "late"),
     "record_model": lambda writer: writer.record_model(MODEL),
     "mark_removed": lambda writer: writer.mark_removed(RUN.id, [0], RUN.started_at),

@@ -213,6 +213,7 @@ class Fleet:
     Attributes:
         late: what was told of replies that came too late.
         looks: how often an exchange has looked for replies.
+        heads: of the sites' ledgers of spending, as far as they are known.
     """
 
     superlink: SuperLink
@@ -221,6 +222,7 @@ class Fleet:
     late: list[tuple[str, int]] = field(default_factory=list)
     looks: int = 0
     steps: list[Callable[[], object]] = field(default_factory=list)
+    heads: dict[str, str] = field(default_factory=dict)
     _exchanges: dict[tuple[int | None, int], FleetExchange] = field(default_factory=dict)
 
     @property
@@ -254,6 +256,7 @@ class Fleet:
                 silence_s=silence_s,
                 on_late=lambda site, number: self.late.append((site, number)),
                 while_waiting=self._step,
+                heads=lambda: self.heads,
             )
         return self._exchanges[deadline_s, silence_s]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig
+from brainunet.config import ModelConfig, PreprocessConfig, PrivacyConfig, TrainConfig
 from brainunet.records import (
     AnyTask,
     CaseCounts,
@@ -31,7 +31,17 @@ SCORE = SiteScore(
         ScoreRow(structure="NETC", metric="dice", mean=None, median=None, n=0, missing=3),
     ),
 )
-SPEND = PrivacySpend(epsilon=3.5, delta=1e-5, noise_multiplier=1.1, sample_rate=0.1, steps=20, accountant="rdp")
+SPEND = PrivacySpend(
+    epsilon=3.5,
+    delta=1e-5,
+    noise_multiplier=1.1,
+    sample_rate=0.1,
+    steps=20,
+    total_epsilon=4.5,
+    total_delta=1e-4,
+    ledger_head="a1" * 32,
+    ledger_entries=43,
+)
 COUNTS = CaseCounts(train=9, validation=3)
 
 
@@ -43,8 +53,10 @@ def train_task(weights: Weights = WEIGHTS) -> TrainTask:
         preprocess=PreprocessConfig(clip_percentiles=(1, 99)),
         weights=weights,
         train=TrainConfig(steps=7),
+        privacy=PrivacyConfig(epsilon=3.0, rounds=30),
         seed=2**63 - 1,
         proximal_mu=0.01,
+        ledger_head="0f" * 32,
     )
 
 
@@ -61,9 +73,13 @@ def train_reply(delta: Weights = WEIGHTS) -> TrainReply:
         score=SCORE,
         loss=0.7,
         seconds=12.5,
-        spend=SPEND,
         client_version="0.1.0",
     )
+
+
+def private_reply(delta: Weights = WEIGHTS) -> TrainReply:
+    """What a training under privacy tells, which is less."""
+    return train_reply(delta).model_copy(update={"loss": None, "seconds": None, "spend": SPEND})
 
 
 def evaluate_reply() -> EvaluateReply:
@@ -78,6 +94,7 @@ MESSAGES: dict[str, Callable[[], AnyTask | Reply]] = {
     "train_task": train_task,
     "evaluate_task": evaluate_task,
     "train_reply": train_reply,
+    "private_reply": private_reply,
     "evaluate_reply": evaluate_reply,
     "fault": fault,
 }

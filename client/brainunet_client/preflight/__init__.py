@@ -15,6 +15,7 @@ from brainunet_client.preflight.data_checks import consent, data
 from brainunet_client.preflight.identity_checks import key, kit, settings
 from brainunet_client.preflight.machine_checks import disk, memory
 from brainunet_client.preflight.network_checks import network_checks
+from brainunet_client.preflight.privacy_checks import privacy
 from brainunet_client.preflight.report import CONFIG, DATA, NETWORK, Check, exit_code, guarded, show, to_json
 
 __all__ = ["CHECKS", "Check", "Context", "diagnose", "exit_code", "run_checks", "show", "to_json"]
@@ -30,7 +31,7 @@ def network(context: Context) -> Sequence[Check]:
 
 
 Look = Callable[[Context], Check | Sequence[Check]]
-CHECKS: Final[tuple[Look, ...]] = (settings, key, kit, data, consent, disk, memory, network)
+CHECKS: Final[tuple[Look, ...]] = (settings, key, kit, data, consent, privacy, disk, memory, network)
 _CODES: Final[dict[Look, int]] = {data: DATA, network: NETWORK}  # of a check that can't be made; 4 elsewhere
 
 

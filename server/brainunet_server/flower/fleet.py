@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 from flwr.app import Message, MessageType, RecordDict
 from flwr.app.message import remove_content_from_message
@@ -24,9 +25,9 @@ from flwr.supercore.inflatable.inflatable_object import (
 from flwr.supercore.task_identity import TaskIdentity
 
 from brainunet.errors import BrainUNetError, FederationError
-from brainunet.flower_records import inflated, to_records
+from brainunet.flower_records import for_site, inflated, to_records
 from brainunet.records import AnyTask, TrainReply, TrainTask
-from brainunet.wire import pack
+from brainunet.wire import Packed, pack
 from brainunet_server.answers import Answer
 from brainunet_server.flower.answer import read_answer
 from brainunet_server.flower.superlink import Node, SuperLink
@@ -45,6 +46,7 @@ class FleetExchange:
         silence_s: a site from which nothing at all was heard for so long is not waited for.
         on_late: told a site and the number of the exchange whose end its reply has missed.
         while_waiting: called about twice a second.
+        heads: gives the last head of each site's ledger of spending that is known; it goes with the site's task.
     """
 
     def __init__(
@@ -56,10 +58,11 @@ class FleetExchange:
         silence_s: int,
         on_late: Callable[[str, int], None] = lambda site, exchange: None,
         while_waiting: Callable[[], None] = lambda: None,
+        heads: Callable[[], Mapping[str, str]] = lambda: MappingProxyType({}),
     ) -> None:
         self._superlink, self._state, self._run = superlink, superlink.state, run
         self._deadline_s, self._silence_s = deadline_s, silence_s
-        self._on_late, self._while_waiting = on_late, while_waiting
+        self._on_late, self._while_waiting, self._heads = on_late, while_waiting, heads
         self._missed: set[tuple[str, int]] = set()  # who was asked in which exchange, and had not answered at its end
         # Flower reads from here in whose name messages are made
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run, SUPERLINK_NODE_ID, 0
@@ -76,12 +79,13 @@ class FleetExchange:
         """
         packed = pack(task)
         n_bytes, records = packed.n_bytes, to_records(packed)
-        del packed  # the records hold its values anew, and are stored and let go before the first reply comes
+        # the records hold its values anew, and are stored and let go before the first reply comes
+        packed = replace(packed, values=None)
         nodes = {node.site: node for node in self._superlink.nodes()}
         started = time.monotonic()
         self._state.reply_limit_bytes = 3 * n_bytes + ROOM_BYTES
         try:
-            waiting = self._push(records, task, [nodes[site] for site in sites if site in nodes])
+            waiting = self._push(records, packed, task, [nodes[site] for site in sites if site in nodes])
             del records
             while waiting and (self._deadline_s is None or time.monotonic() - started < self._deadline_s):
                 arrived = [message for message in waiting if self._state.has_reply(message)]
@@ -106,14 +110,16 @@ class FleetExchange:
         """Whether the site may still take part: it may have been revoked since it answered."""
         return any(node.site == site for node in self._superlink.nodes())
 
-    def _push(self, records: RecordDict, task: AnyTask, nodes: Sequence[Node]) -> dict[str, Node]:
+    def _push(self, records: RecordDict, packed: Packed, task: AnyTask, nodes: Sequence[Node]) -> dict[str, Node]:
         """Message ids -> who was asked. The weights are stored once for all."""
         kind = MessageType.TRAIN if isinstance(task, TrainTask) else MessageType.EVALUATE
         ttl = float(FOREVER_S if self._deadline_s is None else self._deadline_s + 3600)
         waiting: dict[str, Node] = {}
+        heads = self._heads()
         for node in nodes:
             session = self._state.start_session(self._run)  # one each: Flower ends a session with its last object
-            message = Message(records, dst_node_id=node.id, message_type=kind, ttl=ttl, group_id=str(task.round))
+            content = for_site(records, packed, heads.get(node.site))
+            message = Message(content, dst_node_id=node.id, message_type=kind, ttl=ttl, group_id=str(task.round))
             with no_object_id_recompute():
                 message_id = message.object_id
                 message.metadata.__dict__["_message_id"] = message_id

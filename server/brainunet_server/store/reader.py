@@ -30,9 +30,10 @@ from brainunet_server.store.rows import (
     SiteRound,
     SiteSeen,
     SiteState,
+    SpendRow,
     Status,
 )
-from brainunet_server.store.tables import downloads, models, readers, releases, runs, scores, site_rounds, sites
+from brainunet_server.store.tables import downloads, models, readers, releases, runs, scores, site_rounds, sites, spends
 
 __all__ = [
     "DownloadRow",
@@ -46,6 +47,7 @@ __all__ = [
     "SiteRound",
     "SiteSeen",
     "SiteState",
+    "SpendRow",
     "Status",
     "StoreReader",
     "dice_by_round",
@@ -54,7 +56,7 @@ __all__ = [
 
 MOST_NAMED: Final = 10  # runs in a message
 
-R = TypeVar("R", Run, SiteRound, Score, Model, SiteSeen, ReleaseRow, ReaderRow, DownloadRow)
+R = TypeVar("R", Run, SiteRound, Score, Model, SiteSeen, SpendRow, ReleaseRow, ReaderRow, DownloadRow)
 
 
 class StoreReader:
@@ -118,6 +120,15 @@ class StoreReader:
     def models(self, run_id: str) -> list[Model]:
         """The saved models, by round."""
         return sorted(self._rows(Model, select(models).where(models.c.run_id == run_id)), key=lambda model: model.round)
+
+    def spends(self, run_id: str | None = None) -> list[SpendRow]:
+        """What private training has cost, by the time it was told; of all runs if none is named."""
+        query = select(spends) if run_id is None else select(spends).where(spends.c.run_id == run_id)
+        return sorted(self._rows(SpendRow, query), key=lambda row: (row.told_at, row.run_id, row.round, row.site))
+
+    def ledger_heads(self) -> dict[str, str]:
+        """Site -> the head of its ledger of spending that it told last, over all runs."""
+        return {row.site: row.ledger_head for row in self.spends() if row.ledger_head}
 
     def sites(self) -> list[SiteSeen]:
         """The federation's sites as the coordinator last saw them, by name; none of a simulation."""

@@ -120,6 +120,32 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class SpendRow:
+    """What a site's private training of one exchange has cost (see ``brainunet.records.PrivacySpend``).
+
+    It stays when a run goes back to an earlier round: what left the site has left it.
+
+    Attributes:
+        told_at: when the coordinator learnt of it; the head of a site that was told last goes with its next task.
+    """
+
+    run_id: Text
+    round: Annotated[Round, Field(ge=1)]
+    site: Text
+    epsilon: Annotated[FiniteFloat, Field(ge=0)]
+    delta: Annotated[FiniteFloat, Field(gt=0, lt=1)]
+    noise_multiplier: Annotated[FiniteFloat, Field(ge=0)]
+    sample_rate: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    steps: Count
+    accountant: Text
+    total_epsilon: Annotated[FiniteFloat, Field(ge=0)] | None = None
+    total_delta: Annotated[FiniteFloat, Field(gt=0, lt=1)] | None = None
+    ledger_head: str = ""
+    ledger_entries: Count = 0
+    told_at: AwareDatetime
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class SiteSeen:
     """A site of the federation as the coordinator sees it now, whatever run it takes part in.
 

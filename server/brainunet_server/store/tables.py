@@ -92,6 +92,25 @@ models: Final = Table(
     Column("removed_at", UtcDateTime),
 )
 
+spends: Final = Table(
+    "spends",
+    metadata,
+    Column("run_id", ForeignKey("runs.id"), primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("site", Text, primary_key=True),
+    Column("epsilon", Double, nullable=False),
+    Column("delta", Double, nullable=False),
+    Column("noise_multiplier", Double, nullable=False),
+    Column("sample_rate", Double, nullable=False),
+    Column("steps", Integer, nullable=False),
+    Column("accountant", Text, nullable=False),
+    Column("total_epsilon", Double),
+    Column("total_delta", Double),
+    Column("ledger_head", Text, nullable=False),
+    Column("ledger_entries", Integer, nullable=False),
+    Column("told_at", UtcDateTime, nullable=False),
+)
+
 sites: Final = Table(
     "sites",
     metadata,

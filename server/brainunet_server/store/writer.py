@@ -22,8 +22,19 @@ from brainunet_server.store import published
 from brainunet_server.store.committing import committed
 from brainunet_server.store.opening import WAIT_S, open_for_writing
 from brainunet_server.store.problems import shown
-from brainunet_server.store.rows import DownloadRow, Ending, Model, ReaderRow, ReleaseRow, Run, Score, SiteRound, SiteSeen
-from brainunet_server.store.tables import models, runs, scores, site_rounds, sites
+from brainunet_server.store.rows import (
+    DownloadRow,
+    Ending,
+    Model,
+    ReaderRow,
+    ReleaseRow,
+    Run,
+    Score,
+    SiteRound,
+    SiteSeen,
+    SpendRow,
+)
+from brainunet_server.store.tables import models, runs, scores, site_rounds, sites, spends
 
 T = TypeVar("T")
 
@@ -101,6 +112,28 @@ class StoreWriter:
                 connection.execute(insert(scores), [asdict(row) for row in figures])
 
         self._committed(work)
+
+    def record_spends(self, rows: Sequence[SpendRow]) -> None:
+        """Put down what private training has cost, each row in the place of an earlier one of its run, round and site.
+
+        A row that is there with the same head of the site's ledger stays: a reply that is looked at twice is told once.
+
+        Raises:
+            ConfigError: no such run.
+        """
+
+        def work(connection: Connection) -> None:
+            for row in rows:
+                self._require_run(connection, row.run_id)
+                here = (spends.c.run_id == row.run_id, spends.c.round == row.round, spends.c.site == row.site)
+                known = connection.execute(select(spends.c.ledger_head).where(*here)).scalar_one_or_none()
+                if known is not None and known == row.ledger_head:
+                    continue
+                connection.execute(delete(spends).where(*here))
+                connection.execute(insert(spends).values(asdict(row)))
+
+        if rows:
+            self._committed(work)
 
     def mark_late(self, run_id: str, exchange: int, site: str, n_bytes: int, reason: str) -> None:
         """Put down that a site's reply to an earlier exchange came, of ``n_bytes``, after the exchange had ended.

@@ -1,0 +1,50 @@
+"""``flower-server privacy``: what the private training of each site has cost, as the sites' own ledgers told it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from brainunet_server.cli_members import AsJson, Debug, Directory, show
+
+
+def privacy(
+    directory: Directory,
+    site: Annotated[str | None, typer.Option(help="only this site, and what to write where its ledger was lost")] = None,
+    database: Annotated[str | None, typer.Option(help="path or URL of the store, as given to run")] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Epsilon of each site, by run and round; with --site also the words with which a lost ledger is settled there."""
+    del debug
+    from collections import Counter
+
+    from brainunet.moments import iso
+    from brainunet_server import screens
+    from brainunet_server.federation import Folder, read_settings
+    from brainunet_server.store.reader import StoreReader
+
+    folder = Folder(directory)
+    config = read_settings(folder)
+    with StoreReader(database or config.database or folder.store) as store:
+        rows = [row for row in store.spends() if site in (None, row.site)]
+    if as_json:
+        names = ("run_id", "round", "site", "epsilon", "delta", "noise_multiplier", "sample_rate", "steps")
+        more = ("accountant", "total_epsilon", "total_delta", "ledger_head", "ledger_entries")
+        told = [{name: getattr(row, name) for name in (*names, *more)} | {"told_at": iso(row.told_at)} for row in rows]
+        typer.echo(json.dumps({"spends": told}))
+        return
+    if not rows:
+        of = f" of {site}" if site else ""
+        typer.echo(f"no private training{of} yet; it is asked for by the part [privacy] of federation.toml, in a new run")
+        return
+    typer.echo("what all rounds of a run, and all runs of a site, tell of any one of its training cases at most:")
+    show(screens.spend_table(rows))
+    if site is not None:
+        steps: Counter[tuple[float, float]] = Counter()
+        for row in rows:
+            steps[row.noise_multiplier, row.sample_rate] += row.steps
+        words = " ".join(f"--settle {noise!r},{rate!r},{count}" for (noise, rate), count in steps.items())
+        typer.echo(f"if all of the ledger of {site} was lost: brainunet-client --privacy {words}")
