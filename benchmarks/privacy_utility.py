@@ -94,7 +94,7 @@ def after(results: Sequence[dict[str, Any]], epsilon: float | None) -> list[floa
 def table(results: Sequence[dict[str, Any]], epsilons: Sequence[float]) -> list[str]:
     """Mean, spread over seeds, and what was lost beside the same seed without privacy."""
     bare = after(results, None)
-    lines = [f"start model: {REGION} Dice {results[0]['before'][REGION]:.3f}"]
+    lines = [f"start model: {REGION} Dice {statistics.mean(run['before'][REGION] for run in results):.3f}"]
     lines.append(f"without privacy: {statistics.mean(bare):.3f} ({min(bare):.3f} to {max(bare):.3f}, {len(bare)} seeds)")
     for epsilon in epsilons:
         here = after(results, epsilon)
@@ -119,7 +119,13 @@ def plot(path: Path, results: Sequence[dict[str, Any]], epsilons: Sequence[float
     bare = after(results, None)
     axes.axhspan(min(bare), max(bare), color="#D55E00", alpha=0.15)
     axes.axhline(statistics.mean(bare), color="#D55E00", lw=2, label="without privacy, mean and range of seeds")
-    axes.axhline(results[0]["before"][REGION], color="grey", ls="--", lw=1.5, label="the model it started from")
+    axes.axhline(
+        statistics.mean(run["before"][REGION] for run in results),
+        color="grey",
+        ls="--",
+        lw=1.5,
+        label="the model it started from",
+    )
     axes.set_xscale("log")
     axes.set_xticks(order, [f"{epsilon:g}" for epsilon in order])
     axes.minorticks_off()
@@ -127,7 +133,7 @@ def plot(path: Path, results: Sequence[dict[str, Any]], epsilons: Sequence[float
     axes.set_ylabel("Dice, whole tumour, mean over validation cases")
     axes.set_title(f"What privacy costs on phantoms: {title}")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", fontsize=9)
+    axes.legend(loc="center right", fontsize=9)
     figure.savefig(path, dpi=120)
 
 

@@ -17,7 +17,6 @@ from brainunet.folders import hold_folder, take_folder
 from brainunet.settings import load
 from brainunet.terminal import main_of, require_resume_alone, telling_how_to_go_on
 from brainunet_sim.folder import SIMULATION
-from brainunet_sim.private_sites import privacy_options
 from brainunet_sim.scenario import SimulationConfig
 
 if TYPE_CHECKING:
@@ -68,6 +67,8 @@ def simulate(
         return
     if (data is None) != phantom:
         raise UsageError("--data and --phantom", found="both" if phantom else "neither", expected="one of them")
+    from brainunet_sim.private_sites import privacy_options
+
     init = init or ("starter" if preset in (None, "brainunet-nano") else "random")
     options: dict[str, Any] = {
         "sites": sites,
