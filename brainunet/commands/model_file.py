@@ -170,7 +170,7 @@ def _in_words(card: ModelCard) -> dict[str, str]:
             words[f"Dice of {site}"] = "withheld: too few validation cases" if part.withheld else "no figures of this model"
     if len(card.scores) > 1 and (worst := worst_site(card.scores)):
         words["worst site"] = ", ".join(f"{name} {found.site} {found.value:.3f}" for name, found in worst.items())
-    if card.run:
+    if card.run or release:
         words["differential privacy"] = _privacy_in_words(card)
     return {name: text for name, text in words.items() if text}
 

@@ -235,6 +235,8 @@ class FederationConfig(Settings):
             raise ValueError(
                 "train.accumulate goes without [privacy]: raise privacy.cases_per_step, which takes no more memory"
             )
+        if self.privacy is not None and self.train.whole_share:
+            raise ValueError("train.whole_share goes without [privacy]: a private step takes patches of each case it draws")
         return self
 
 

@@ -92,6 +92,11 @@ def test_batches_are_not_added_up_under_privacy(folder: Folder) -> None:
         read_settings(folder, ["privacy.epsilon=8", "train.accumulate=2"])
 
 
+def test_no_training_under_privacy_ends_on_whole_cases(folder: Folder) -> None:
+    with pytest.raises(ConfigError, match=r"train\.whole_share goes without"):
+        read_settings(folder, ["privacy.epsilon=8", "train.whole_share=0.2"])
+
+
 def test_settings_follow_file_then_overrides(folder: Folder) -> None:
     text = folder.settings_file.read_text()
     folder.settings_file.write_text(text.replace("# count = 30", "count = 7").replace("# min_sites = 2", "min_sites = 3"))
