@@ -21,6 +21,21 @@ def available_memory(root: Path = Path("/")) -> int | None:
     return min([machine, *_left_in_groups(root)])
 
 
+def resident_memory(root: Path = Path("/")) -> int:
+    """Bytes that this process holds now; 0 where the system (not Linux) does not say."""
+    try:
+        lines = (root / "proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")), 0)
+
+
+def for_this_program() -> int | None:
+    """Bytes that this process may hold in all: what it has and what is free; None where that is not known."""
+    free = available_memory()
+    return None if free is None else free + resident_memory()
+
+
 def _left_in_groups(root: Path) -> Iterator[int]:
     """What each control group above this process has left; page cache is given back when asked for, so it counts as free."""
     for folder, limit, used, cache in _groups(root):

@@ -34,3 +34,11 @@ def logits_of(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
         raise ConfigError(
             "train.patch", found=str(error), expected="a patch that this network can halve", remedy="choose larger sides"
         ) from None
+
+
+def has_bf16_instructions(device: torch.device) -> bool:
+    """Whether arithmetic in bfloat16 is done by the hardware there, and not imitated."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    has = torch.cpu.get_capabilities()
+    return any(bool(has.get(feature)) for feature in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from brainunet.errors import ConfigError
-from brainunet.model.forward import logits_of
+from brainunet.model.forward import has_bf16_instructions, logits_of
 
 WRONG_GRADIENT = 0.05  # of its largest entry; bfloat16's own rounding stays below 0.02
 SHORT_SIDE = 4  # below it a 3x3x3 convolution can reach over two borders at once
@@ -24,7 +24,7 @@ def uses_bf16(precision: str, device: torch.device, network: nn.Module, batch: S
     Raises:
         ConfigError: "bf16" on a CPU where a gradient of this network would be wrong.
     """
-    if precision == "fp32" or (precision == "auto" and not _has_bf16_instructions(device)):
+    if precision == "fp32" or (precision == "auto" and not has_bf16_instructions(device)):
         return False
     wrong = wrong_in_bf16(network, batch) if device.type == "cpu" else None
     if wrong and precision == "bf16":
@@ -83,10 +83,3 @@ def _same_gradients_in_bf16(layer: nn.Module, shape: Sequence[int]) -> bool:
     pairs = zip(gradients(half=True), gradients(half=False), strict=True)
     # "not <=" of the largest difference: a NaN is wrong too
     return all(bool((ours - true).abs().max() <= WRONG_GRADIENT * true.abs().max()) for ours, true in pairs)
-
-
-def _has_bf16_instructions(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    has = torch.cpu.get_capabilities()
-    return any(bool(has.get(feature)) for feature in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from brainunet.inference.predictor import predict_labels
-from brainunet.inference.window import _starts, predict_in_windows
+from brainunet.inference.torch_engine import TorchEngine
+from brainunet.inference.window import FloatArray, _starts, predict_in_windows
 from tests.support.nets import network
 from tests.support.prepared import prepared_case
 
@@ -32,16 +35,15 @@ class SeesOneVoxel(nn.Module):
         return logits
 
 
-def noise(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+def noise(*shape: int) -> FloatArray:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 @pytest.mark.parametrize("window", [(16, 24, 16), (128, 128, 128), (17, 24, 20)])
 def test_a_window_that_covers_the_image_gives_what_one_pass_gives(window: tuple[int, int, int]) -> None:
-    made, image = network().eval(), noise(1, 3, 16, 24, 16)
+    engine, image = TorchEngine(network()), noise(3, 16, 24, 16)
 
-    with torch.inference_mode():
-        torch.testing.assert_close(predict_in_windows(made, image, window), made(image))
+    np.testing.assert_allclose(predict_in_windows(engine.logits, image, window), engine.logits(image), atol=1e-5)
 
 
 @given(
@@ -52,11 +54,11 @@ def test_a_window_that_covers_the_image_gives_what_one_pass_gives(window: tuple[
 def test_windows_of_any_size_cover_an_image_of_any_size(size: tuple[int, int, int], window: tuple[int, int, int]) -> None:
     if np.prod([len(_starts(whole, min(side, whole))) for whole, side in zip(size, window, strict=True)]) > 300:
         window = (16, 16, 16)
-    made, image = SeesOneVoxel().eval(), noise(1, 3, *size)
+    made, image = SeesOneVoxel(), noise(3, *size)
+    engine = TorchEngine(made)
 
-    with torch.inference_mode():
-        blended = predict_in_windows(made, image, window)
-        torch.testing.assert_close(blended, made(image))
+    blended = predict_in_windows(engine.logits, image, window)
+    np.testing.assert_allclose(blended, engine.logits(image), atol=1e-5, rtol=1e-5)
 
     assert set(made.seen[:-1]) == {tuple(min(pair) for pair in zip(size, window, strict=True))}
 
@@ -73,20 +75,16 @@ def test_neighbouring_windows_overlap_by_a_quarter_and_end_at_the_edges(whole: i
 
 
 def test_where_windows_overlap_the_middle_of_one_outweighs_the_edge_of_another() -> None:
-    class SaysItsTurn(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.turn = -1.0
+    turns = itertools.count()
 
-        def forward(self, x: Tensor) -> Tensor:
-            self.turn += 1
-            return torch.full((1, 1, *x.shape[2:]), self.turn)
+    def says_its_turn(shown: FloatArray) -> FloatArray:
+        return np.full((1, *shown.shape[1:]), next(turns), np.float32)
 
-    blended = predict_in_windows(SaysItsTurn(), torch.zeros(1, 1, 24, 16, 16), (16, 16, 16))[0, 0, :, 8, 8]
+    blended = predict_in_windows(says_its_turn, np.zeros((1, 24, 16, 16), np.float32), (16, 16, 16))[0, :, 8, 8]
 
     assert blended[:8].tolist() == [0] * 8  # the first window alone
     assert blended[16:].tolist() == [1] * 8
-    assert (blended.diff() >= 0).all()
+    assert (np.diff(blended) >= 0).all()
     assert blended[9] < 0.2
     assert blended[14] > 0.8
 
@@ -119,13 +117,12 @@ def test_a_window_smaller_than_the_image_is_moved_over_it_and_none_means_one_pas
 
 
 def test_windows_and_one_pass_agree_on_nearly_every_voxel_of_a_trained_like_network() -> None:
-    made = network("brainunet-nano", norm="batch").eval()
-    image = noise(1, 3, 40, 24, 24)
+    engine = TorchEngine(network("brainunet-nano", norm="batch"))
+    image = noise(3, 40, 24, 24)
 
-    with torch.inference_mode():
-        windows, whole = predict_in_windows(made, image, (24, 24, 24)), made(image)
+    windows, whole = predict_in_windows(engine.logits, image, (24, 24, 24)), engine.logits(image)
 
-    assert (windows.argmax(1) == whole.argmax(1)).float().mean() > 0.9
+    assert (windows.argmax(0) == whole.argmax(0)).mean() > 0.9
 
 
 def test_prediction_repeats_to_the_bit_and_leaves_the_image_alone() -> None:

@@ -72,6 +72,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "nibabel": ("brainunet/data/volumes.py",),
     "opacus": ("brainunet/training/private.py",),
     "plotly": _DASHBOARD,
+    "openvino": ("brainunet/inference/openvino_engine.py", "brainunet/inference/openvino_graph.py"),
     "sqlalchemy": _STORE,
     "streamlit": _DASHBOARD,
     "torch": _TORCH_HOMES,

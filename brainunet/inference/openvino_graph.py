@@ -1,0 +1,141 @@
+"""A network as OpenVINO's graph: converted once, kept beside the model, and read without torch from then on (docs/adr/0023).
+
+The home of OpenVINO together with ``openvino_engine``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from brainunet.errors import ConfigError
+from brainunet.modelfile import ModelCard
+from brainunet.weights import Weights
+
+FORMAT: Final = 1  # one more whenever the way in which a graph is made changes
+EXAMPLE_SIDE: Final = 32  # of the input that is followed through the network; any multiple of its stride will do
+
+_ABOUT: Final = "about.json"
+_XML: Final = "network.xml"
+_BIN: Final = "network.bin"
+
+
+def openvino() -> Any:
+    """The library, without its telemetry: importing it would load a client that may speak with the Internet.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # "None" makes its import fail, which is foreseen
+    import openvino
+
+    return openvino
+
+
+def graph_of(model: Path, card: ModelCard, weights: Weights, elsewhere: Path | None = None) -> Any:
+    """The graph of a model file for inputs (1, C, X, Y, Z) of any sides that are multiples of the network's stride.
+
+    From the folder ``MODEL.openvino`` beside the file, or one in ``elsewhere`` (None: the user's cache) where that can't be
+    written. What is there is used only if it was made of these weights by this version of OpenVINO and is as it was written;
+    else it is made anew.
+
+    Raises:
+        ConfigError: the graph must be made, and torch is not installed, or OpenVINO does not know an operation of the network.
+    """
+    library = openvino()
+    key = {
+        "format": FORMAT,
+        "weights_sha256": card.weights_sha256,
+        "openvino": library.__version__,
+        "preset": card.model.preset,
+    }
+    places = (model.with_name(f"{model.name}.openvino"), (elsewhere or _user_cache()) / card.weights_sha256[:32])
+    for place in places:
+        if (found := _read(library, place, key)) is not None:
+            return found
+    graph = _converted(card, weights)
+    for place in places:
+        with suppress(OSError), _aside(place) as aside:
+            library.save_model(graph, aside / _XML, compress_to_fp16=False)
+            told = {**key, "sha256": {name: _sha256(aside / name) for name in (_XML, _BIN)}}
+            (aside / _ABOUT).write_text(json.dumps(told), encoding="utf-8")
+            break
+    return graph
+
+
+def _read(library: Any, place: Path, key: dict[str, Any]) -> Any | None:
+    """The graph that is kept there, None if there is none that can be trusted."""
+    try:
+        told = json.loads((place / _ABOUT).read_text(encoding="utf-8"))
+        digests = told.pop("sha256")
+        if told != key or any(_sha256(place / name) != digests[name] for name in (_XML, _BIN)):
+            return None
+        return library.Core().read_model(place / _XML)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError):  # the last is OpenVINO's own
+        return None
+
+
+def _converted(card: ModelCard, weights: Weights) -> Any:
+    """By OpenVINO's reader of TorchScript alone: its command-line tools would report what they do."""
+    try:
+        import torch
+
+        from brainunet.model import build, set_weights
+    except ImportError:
+        raise ConfigError(
+            "engine",
+            found="no graph of this model yet, and torch, which makes it, is not installed",
+            expected="torch for the first use of a model",
+            remedy="install it: pip install 'brainunet-fl[infer]'",
+        ) from None
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    network = build(card.model)
+    set_weights(network, weights)
+    channels = len(card.model.modalities)
+    example = torch.zeros(1, channels, EXAMPLE_SIDE, EXAMPLE_SIDE, EXAMPLE_SIDE)
+    reader = FrontEndManager().load_by_framework("pytorch")
+    try:
+        # tracing warns that sides are taken as fixed: those of the padding are, and no padding is left to the network
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+            traced = TorchScriptPythonDecoder(network.eval(), example_input=(example,))
+            graph = reader.convert(reader.load(traced))
+    except RuntimeError as error:
+        raise ConfigError(
+            "engine",
+            found=f"OpenVINO can't take the network {card.model.preset}: {str(error).splitlines()[0][:200]}",
+            expected="a network of ours",
+            remedy="leave --engine to auto, or choose torch",
+        ) from None
+    graph.reshape([1, channels, -1, -1, -1])
+    return graph
+
+
+def _user_cache() -> Path:
+    return Path.home() / ".cache" / "brainunet"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _aside(place: Path) -> Iterator[Path]:
+    """A folder that takes the place's name when the block ends well; what was there goes."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{place.name[:40]}.", dir=place.parent) as folder:
+        aside = Path(folder) / "whole"
+        aside.mkdir()
+        yield aside
+        shutil.rmtree(place, ignore_errors=True)
+        aside.rename(place)

@@ -1,0 +1,94 @@
+"""What a prediction is: probabilities, and what follows from them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from brainunet.config import Window
+from brainunet.inference.window import FloatArray
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """How a prediction was made.
+
+    Attributes:
+        engine: openvino | torch.
+        precision: fp32 | bf16, of the convolutions.
+        device: cpu | cuda.
+        threads: of the CPU.
+        way: one-pass | windows.
+        window: sides of the windows; None in one pass.
+        passes: how often the network was run.
+        estimated_bytes: of memory, that the whole program was thought to need at most.
+        seconds_load: before the network could run on this image: opening the model (in the first prediction) and compiling it.
+        seconds_network: in the network, with blending and softmax.
+        warnings: sentences for the reader of a report.
+    """
+
+    engine: str
+    precision: str
+    device: str
+    threads: int
+    way: str
+    window: Window | None
+    passes: int
+    estimated_bytes: int
+    seconds_load: float
+    seconds_network: float
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Of the image that was given, all its voxels.
+
+    Attributes:
+        probabilities: (L, X, Y, Z) float32, the softmax, in the order of ``labels.Label``.
+        facts: how it was made.
+    """
+
+    probabilities: FloatArray
+    facts: RunFacts
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.uint8]:
+        """(X, Y, Z) numbers of ``labels.Label``: the most probable one of each voxel."""
+        return largest(self.probabilities)
+
+    @property
+    def entropy(self) -> FloatArray:
+        """(X, Y, Z) float32: 0 where one label is certain, 1 where all are as likely. Computed anew each time."""
+        total = np.zeros(self.probabilities.shape[1:], np.float32)
+        for probability in self.probabilities:
+            # the limit of p log p at 0 is 0
+            total -= probability * np.log(np.maximum(probability, np.finfo(np.float32).tiny))
+        total /= math.log(len(self.probabilities))
+        return np.clip(total, 0, 1, out=total)
+
+
+def largest(values: FloatArray) -> npt.NDArray[np.uint8]:
+    """(L, X, Y, Z) -> the index of each voxel's largest value, of the first one among equals.
+
+    >>> largest(np.array([[0.1, 0.4], [0.9, 0.4], [0.0, 0.2]], np.float32)).tolist()
+    [1, 0]
+    """
+    index = np.zeros(values.shape[1:], np.uint8)
+    best = values[0].copy()
+    for number, value in enumerate(values[1:], start=1):  # argmax over the first axis would copy all of them
+        index[value > best] = number
+        np.maximum(best, value, out=best)
+    return index
+
+
+def softmax(logits: FloatArray) -> FloatArray:
+    """Logits (L, X, Y, Z) -> probabilities, in the same memory."""
+    logits -= logits.max(axis=0)
+    np.exp(logits, out=logits)
+    logits /= logits.sum(axis=0)
+    return logits

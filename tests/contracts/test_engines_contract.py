@@ -1,0 +1,225 @@
+"""What every engine promises: the labels that eager PyTorch in full precision gives, for any size of image."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from brainunet.config import ModelConfig, PreprocessConfig
+from brainunet.data.cases import find_cases
+from brainunet.data.phantom import write_phantoms
+from brainunet.data.preprocess import prepare
+from brainunet.errors import BrainUNetError, ConfigError, DataError
+from brainunet.inference.segmenter import EngineOptions, Segmenter, open_segmenter
+from brainunet.inference.window import FloatArray
+from brainunet.labels import DEFAULT_MODALITIES, Modality, Region
+from brainunet.metrics.report import score_case
+from brainunet.model import build, weights_of
+from brainunet.modelfile import ModelCard, write_model
+from brainunet.starter import STARTER
+
+ENGINES = ("torch", "openvino")
+WAYS = ("one-pass", "windows")
+TRUTH = EngineOptions(engine="torch", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def starter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained model whose graph is kept beside it."""
+    path = tmp_path_factory.mktemp("model") / "starter.safetensors"
+    path.write_bytes(STARTER.read_bytes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> FloatArray:
+    folder = tmp_path_factory.mktemp("cases")
+    write_phantoms(folder, cases=1, style="gli", seed=3, shape=(96, 96, 80))
+    [case] = find_cases(folder).cases
+    return np.asarray(prepare(case, DEFAULT_MODALITIES, PreprocessConfig()).image, np.float32)
+
+
+def options(engine: Any, **more: Any) -> EngineOptions:
+    return replace(EngineOptions(engine=engine), **more)
+
+
+def random_model(folder: Path, modalities: tuple[Modality, ...] = DEFAULT_MODALITIES, norm: Any = "group") -> Path:
+    config = ModelConfig(preset="brainunet-nano", norm=norm, modalities=modalities)
+    card = ModelCard(title="random", model=config, preprocess=PreprocessConfig(), provenance="made up", trained_on="nothing")
+    write_model(folder / "random.safetensors", weights_of(build(config, seed=5)), card)
+    return folder / "random.safetensors"
+
+
+def noise(*shape: int) -> FloatArray:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def agreement(a: Any, b: Any) -> dict[str, float]:
+    rows = score_case("x", a, b, (1.0, 1.0, 1.0), metrics=("dice",)).rows
+    return {str(row.structure): row.value for row in rows if row.value is not None and row.structure in list(Region)}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_the_engines_agree_on_every_region_of_a_trained_model(
+    starter: Path, image: FloatArray, precision: Any, way: Any
+) -> None:
+    true = open_segmenter(starter, replace(TRUTH, way=way)).predict(image)
+
+    made = open_segmenter(starter, options("openvino", precision=precision, way=way)).predict(image)
+
+    assert set(np.unique(true.labels)) == {0, 1, 2, 3}  # else there is nothing to agree on
+    assert min(agreement(made.labels, true.labels).values()) >= 0.99
+    assert made.facts.way == way
+    assert made.facts.engine == "openvino"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("size", [(17, 31, 40), (1, 24, 24), (9, 8, 8), (33, 2, 50)])
+@pytest.mark.parametrize("norm", ["group", "batch", "instance"])
+def test_any_size_and_norm_gives_the_same_numbers(tmp_path: Path, engine: Any, size: tuple[int, ...], norm: Any) -> None:
+    model = random_model(tmp_path, norm=norm)
+    given = noise(3, *size)
+    true = open_segmenter(model, replace(TRUTH, way="one-pass")).predict(given)
+
+    made = open_segmenter(model, options(engine, precision="fp32", way="one-pass")).predict(given)
+
+    assert made.probabilities.shape == (4, *size)
+    np.testing.assert_allclose(made.probabilities, true.probabilities, atol=1e-3)
+    np.testing.assert_allclose(made.probabilities.sum(axis=0), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("modalities", [(Modality.T2F,), tuple(Modality)])
+def test_a_model_of_one_modality_or_of_four_works(tmp_path: Path, engine: Any, modalities: tuple[Modality, ...]) -> None:
+    made = open_segmenter(random_model(tmp_path, modalities), options(engine)).predict(noise(len(modalities), 16, 16, 16))
+
+    assert made.labels.shape == (16, 16, 16)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_constant_image_gives_numbers(starter: Path, engine: Any) -> None:
+    made = open_segmenter(starter, options(engine)).predict(np.zeros((3, 24, 24, 24), np.float32))
+
+    assert np.isfinite(made.probabilities).all()
+    assert 0 <= made.entropy.min() <= made.entropy.max() <= 1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_is_no_image_for_the_model_is_refused(starter: Path, engine: Any) -> None:
+    segmenter = open_segmenter(starter, options(engine))
+
+    for wrong in (noise(2, 16, 16, 16), noise(3, 16, 16), noise(3, 8, 8, 8), np.full((3, 16, 16, 16), np.nan, np.float32)):
+        with pytest.raises(DataError):
+            segmenter.predict(wrong)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_turned_over_images_are_averaged(starter: Path, image: FloatArray, engine: Any) -> None:
+    crop = image[:, 20:60, 20:60, 20:60]
+    averaged = open_segmenter(starter, options(engine, precision="fp32", way="one-pass", tta=True))
+    mirrored = averaged.predict(crop[:, ::-1]).probabilities[:, ::-1]
+
+    np.testing.assert_allclose(averaged.predict(crop).probabilities, mirrored, atol=2e-3)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_threads_that_were_asked_for_are_used(starter: Path, engine: Any) -> None:
+    made = open_segmenter(starter, options(engine, threads=1)).predict(noise(3, 16, 16, 16))
+
+    assert made.facts.threads == 1
+
+
+def kept(model: Path) -> Path:
+    return model.with_name(f"{model.name}.openvino")
+
+
+def probabilities(segmenter: Segmenter) -> FloatArray:
+    return segmenter.predict(noise(3, 16, 16, 16)).probabilities
+
+
+def test_a_graph_that_was_damaged_or_is_of_another_model_is_made_anew(tmp_path: Path) -> None:
+    model = random_model(tmp_path)
+    fp32 = options("openvino", precision="fp32")
+    true = probabilities(open_segmenter(model, fp32))
+    about = kept(model) / "about.json"
+    whole = json.loads(about.read_text())
+    damages: list[Callable[[], object]] = [
+        lambda: (kept(model) / "network.bin").write_bytes(b"\0" * 100),
+        lambda: (kept(model) / "network.xml").unlink(),
+        lambda: about.write_text("[]"),
+        lambda: about.write_text("{"),
+        lambda: about.write_text(json.dumps({**whole, "weights_sha256": "0" * 64})),
+        lambda: about.write_text(json.dumps({**whole, "format": 0})),
+    ]
+    for damage in damages:
+        damage()
+
+        np.testing.assert_array_equal(probabilities(open_segmenter(model, fp32)), true)
+        assert {**json.loads(about.read_text()), "sha256": {}} == {**whole, "sha256": {}}  # names in a graph vary
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["random.safetensors", "random.safetensors.openvino"]
+
+
+def test_a_model_in_a_folder_that_cant_be_written_is_used_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model(tmp_path)
+    kept(model).write_text("in the way")
+    home = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+
+    for _ in range(2):
+        probabilities(open_segmenter(model, options("openvino")))
+
+    assert len(list((home / ".cache" / "brainunet").iterdir())) == 1
+    assert kept(model).read_text() == "in the way"
+
+
+def test_the_second_start_needs_no_torch_and_no_telemetry(tmp_path: Path) -> None:
+    model = random_model(tmp_path)
+    probabilities(open_segmenter(model, options("openvino")))
+    script = (
+        "import sys, numpy as np; from pathlib import Path\n"
+        "from brainunet.inference.segmenter import open_segmenter\n"
+        f"open_segmenter(Path({str(model)!r})).predict(np.zeros((3, 16, 16, 16)))\n"
+        "loaded = {name.split('.')[0] for name, module in sys.modules.items() if module is not None}\n"
+        "print(sorted(loaded & {'torch', 'openvino_telemetry'}))"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert ended.stdout.strip() == "[]"
+
+
+def test_a_network_that_is_not_ours_runs_on_torch_alone(tmp_path: Path) -> None:
+    model = random_model(tmp_path)
+    from brainunet.inference.openvino_engine import open_openvino
+    from brainunet.modelfile import read_model
+
+    weights, card = read_model(model)
+    foreign = card.model_copy(update={"model": card.model.model_copy(update={"preset": "nnunet-plain"})})
+
+    with pytest.raises(ConfigError, match="nnunet-plain"):
+        open_openvino(model, foreign, weights, precision="fp32", threads=None)
+
+
+def test_where_memory_is_short_windows_are_taken_and_where_there_is_none_it_is_said(starter: Path, image: FloatArray) -> None:
+    tight = open_segmenter(starter, options("openvino", max_memory_bytes=420_000_000)).predict(image)
+    with pytest.raises(ConfigError, match="GB"):
+        open_segmenter(starter, options("openvino", max_memory_bytes=1_000_000)).predict(image)
+
+    assert tight.facts.way == "windows"
+    assert tight.facts.estimated_bytes <= 420_000_000
+
+
+def test_an_output_that_is_no_number_is_an_error_and_no_segmentation(starter: Path) -> None:
+    huge = np.full((3, 16, 16, 16), 3e38, np.float32)
+
+    with pytest.raises(BrainUNetError, match="not a number"):
+        open_segmenter(starter, options("torch", precision="fp32")).predict(huge)
