@@ -3,8 +3,8 @@
     python -m benchmarks.inference [--data DIR --case ID] [--presets brainunet brainunet-fast] [--max-memory-gb 3]
                                    [--no-eager] [--json]
 
-For one case (of --data, else a phantom) and each preset with random weights, which cost what trained ones cost. Each way starts twice
-in fresh processes: the first makes the graph, the second is what a hospital waits for. Printed:
+For one case (of --data, else a phantom) and each preset with random weights, which cost what trained ones do. Each way starts
+twice in fresh processes: the first makes the graph, the second is what a hospital waits for. Printed:
 
 - seconds from the start of the program to the label map (reading three files, preparing, opening the model, predicting), of
   opening and of the network alone; the most resident memory beside what was estimated;
