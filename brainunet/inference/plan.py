@@ -36,8 +36,8 @@ class Cost:
 
 COSTS: Final[Mapping[tuple[str, str], Cost]] = MappingProxyType(
     {
-        ("openvino", "bf16"): Cost(300 * MB, 3.0, 18.0),
-        ("openvino", "fp32"): Cost(300 * MB, 3.0, 36.0),
+        ("openvino", "bf16"): Cost(300 * MB, 3.0, 10.0),
+        ("openvino", "fp32"): Cost(300 * MB, 3.0, 20.0),
         ("torch", "bf16"): Cost(500 * MB, 3.0, 24.0),
         ("torch", "fp32"): Cost(500 * MB, 3.0, 36.0),
     }
