@@ -14,6 +14,7 @@ from brainunet.commands.crossval import crossval
 from brainunet.commands.evaluate import evaluate
 from brainunet.commands.import_official import import_official
 from brainunet.commands.phantom import phantom
+from brainunet.commands.predict import predict
 from brainunet.commands.pull import pull
 from brainunet.commands.train import train
 from brainunet.terminal import main_of
@@ -30,6 +31,7 @@ app.command()(phantom)
 app.command()(train)
 app.command()(crossval)
 app.command()(evaluate)
+app.command()(predict)
 app.command()(pull)
 app.command("import")(import_official)
 app.add_typer(model.app, name="model")

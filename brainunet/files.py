@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -61,6 +63,52 @@ def clear_unfinished(folder: Path, names: Collection[str]) -> list[str]:
                 path.unlink(missing_ok=True)
                 gone.append(path.name)
     return gone
+
+
+@contextmanager
+def writing_folder_aside(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A temporary folder beside ``path``, flushed and renamed to it when the block ends well, removed when it does not.
+
+    A process killed or a disk filled in the middle leaves no folder under ``path``, or the earlier one; never half of one.
+    ``replace`` removes an earlier folder once the new one is whole.
+
+    Raises:
+        BrainUNetError: the disk is full, the folder can't be written, or ``path`` is there and may not be replaced.
+    """
+    aside, earlier = (path.with_name(f".{path.name}.{secrets.token_hex(4)}.part") for _ in range(2))
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        for file in aside.rglob("*"):
+            if file.is_file():
+                flush(file)
+        if replace and path.exists():
+            path.rename(earlier)
+        try:
+            if path.exists():  # an empty folder would be taken the place of without a word
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            aside.rename(path)
+        except OSError:
+            if earlier.exists():
+                earlier.rename(path)
+            raise
+        flush_name(path)
+    except OSError as error:
+        raise BrainUNetError(
+            path,
+            found=f"it can't be written: {error.strerror or error}",
+            remedy="free space on the disk, or choose a folder you may write to",
+        ) from None
+    finally:
+        for folder in (aside, earlier):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left in a folder while it wrote a folder aside."""
+    for left in folder.glob(".*.part"):
+        if left.is_dir() and not left.is_symlink() and _ASIDE.fullmatch(left.name):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def flush(path: Path) -> None:

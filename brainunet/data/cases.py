@@ -2,7 +2,8 @@
 
 Known names: BraTS 2021 (``BraTS2021_00059_t1ce.nii.gz``), BraTS 2023+ and BraTS-Africa (``BraTS-SSA-00002-000-t1c.nii.gz``,
 also in TCIA's ``95_Glioma/...`` layout), and any ``<case>-<modality>`` or ``<case>_<modality>`` in any letter case when the
-convention is given.
+convention is given. A modality may be two words (``T2_FLAIR``, ``t1-gd``); a file that is called by its modality alone belongs
+to the case of its folder's name (``patient7/t1c.nii.gz``).
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from brainunet.labels import (
 from brainunet.records import Case, Problem
 from brainunet.settings import nearest
 
-_FILE = re.compile(r"^(?P<case>.+?)[-_](?P<kind>[A-Za-z0-9]+)\.nii(?:\.gz)?$", re.IGNORECASE)
+_NIFTI = re.compile(r"\.nii(?:\.gz)?$", re.IGNORECASE)
+_LAST_WORDS = tuple(  # one word and then two, so that T2_FLAIR is found to be one
+    re.compile(rf"^(?:(?P<case>.+)[-_])?(?P<kind>{word})$") for word in ("[A-Za-z0-9]+[-_][A-Za-z0-9]+", "[A-Za-z0-9]+")
+)
 _DECATHLON = re.compile(r"^BRATS_\d{3}\.nii(?:\.gz)?$")
 _NAMES: Sequence[tuple[re.Pattern[str], Convention | str]] = (
     (re.compile(r"^BraTS-GLI-\d{5}-1\d\d$", re.IGNORECASE), "brats2024"),  # 2024's time points count from 100
@@ -104,7 +108,7 @@ def find_cases(
     Raises:
         DataError: ``root`` is no folder or can't be read, or nothing in it is named like a case.
     """
-    files, problems = _files_by_case(root)
+    files, problems = files_by_case([root], folders_only=True)
     cases: list[Case] = []
     for case_id, kinds in sorted(files.items()):
         try:
@@ -112,17 +116,62 @@ def find_cases(
         except DataError as error:
             problems.append(Problem(case_id, str(error)))
     if not cases and not problems:
-        raise DataError(
-            root,
-            found="no file named like a case",
-            expected="files such as BraTS-SSA-00002-000-t1c.nii.gz or BraTS2021_00059_t1ce.nii.gz",
-            remedy="point to the folder that holds the cases",
-        )
+        raise no_case(root)
     return FoundCases(tuple(cases), tuple(problems))
 
 
-def _files_by_case(root: Path) -> tuple[dict[str, dict[str, list[Path]]], list[Problem]]:
+def no_case(root: Path) -> DataError:
+    """The refusal of a folder in which nothing is named like a case."""
+    return DataError(
+        root,
+        found="no file named like a case",
+        expected="files such as BraTS-SSA-00002-000-t1c.nii.gz or BraTS2021_00059_t1ce.nii.gz",
+        remedy="point to the folder that holds the cases",
+    )
+
+
+def files_by_case(
+    paths: Sequence[Path], *, folders_only: bool = False
+) -> tuple[dict[str, dict[str, list[Path]]], list[Problem]]:
+    """Case -> modality, "seg" or "" (neither) -> its files, of folders with all below them and of single files.
+
+    Raises:
+        DataError: one of ``paths`` is a folder that can't be read, or is not there.
+    """
+    files: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     problems: list[Problem] = []
+    for path in paths:
+        found, more = ([path], []) if path.is_file() and not folders_only else _files_below(path)
+        problems += more
+        for file in found:
+            if _DECATHLON.match(file.name):
+                problems.append(Problem(file.name, str(_refused(file.name, "decathlon"))))
+            elif (told := told_by_name(file)) is not None:
+                case_id, kind = told
+                if file not in files[case_id][kind]:
+                    files[case_id][kind].append(file)
+    return {case: dict(kinds) for case, kinds in files.items() if set(kinds) - {""}}, problems
+
+
+def told_by_name(file: Path) -> tuple[str, str] | None:
+    """The case and what of it a file is (a modality, "seg", or "" for something else); None for no NIfTI file of a case.
+
+    >>> told_by_name(Path("Patient_T2_FLAIR.nii.gz")), told_by_name(Path("patient7/T1Gd.nii")), told_by_name(Path("atlas.nii"))
+    (('Patient', 't2f'), ('patient7', 't1c'), None)
+    """
+    stem = _NIFTI.sub("", file.name)
+    if stem in ("", file.name) or stem.startswith("."):
+        return None
+    for pattern in _LAST_WORDS:
+        if (match := pattern.match(stem)) and (kind := _kind(match["kind"])):
+            return match["case"] or file.absolute().parent.name, kind
+    match = _LAST_WORDS[-1].match(stem)
+    return (match["case"], "") if match and match["case"] else None
+
+
+def _files_below(root: Path) -> tuple[list[Path], list[Problem]]:
+    problems: list[Problem] = []
+    files: list[Path] = []
 
     def unreadable(error: OSError) -> None:
         if error.filename == str(root):
@@ -141,19 +190,14 @@ def _files_by_case(root: Path) -> tuple[dict[str, dict[str, list[Path]]], list[P
         )
         problems.append(Problem(name, str(problem)))
 
-    files: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for folder, subfolders, names in os.walk(root, onerror=unreadable):
         subfolders.sort()
-        for name in sorted(names):
-            if _DECATHLON.match(name):
-                problems.append(Problem(name, str(_refused(name, "decathlon"))))
-            elif (match := _FILE.match(name)) and not name.startswith("."):
-                files[match["case"]][_kind(match["kind"])].append(Path(folder) / name)
-    return {case: dict(kinds) for case, kinds in files.items() if set(kinds) - {""}}, problems
+        files += [Path(folder) / name for name in sorted(names)]
+    return files, problems
 
 
 def _kind(text: str) -> str:
-    name = text.lower()
+    name = re.sub("[-_]", "", text).lower()
     if name in SEGMENTATION_ALIASES:
         return "seg"
     return MODALITY_ALIASES[name].value if name in MODALITY_ALIASES else ""
@@ -166,15 +210,9 @@ def _case(
     convention: Convention | None,
     need_label: bool,
 ) -> Case:
-    for kind, paths in kinds.items():
-        if kind and len(paths) > 1:
-            names = " and ".join(f"{path.parent.name}/{path.name}" for path in paths[:2])
-            raise DataError(
-                case_id,
-                found=f"{len(paths)} files for {kind} ({names})",
-                expected="one",
-                remedy="keep the right one and move the others out of the folder",
-            )
+    for kind in kinds:
+        if kind:
+            require_one_file(case_id, kind, kinds[kind])
     missing = [m.value for m in modalities if m.value not in kinds]
     if need_label and "seg" not in kinds:
         missing.append("seg")
@@ -198,3 +236,20 @@ def _case(
     images = {m: kinds[m.value][0] for m in Modality if m.value in kinds}
     label = kinds["seg"][0] if "seg" in kinds else None
     return Case(case_id, images, label, known or Convention.BRATS2023)
+
+
+def require_one_file(case_id: str, kind: str, paths: Sequence[Path]) -> Path:
+    """The file of a modality or segmentation.
+
+    Raises:
+        DataError: there are several; it names two of them.
+    """
+    if len(paths) > 1:
+        names = " and ".join(f"{path.parent.name}/{path.name}" for path in paths[:2])
+        raise DataError(
+            case_id,
+            found=f"{len(paths)} files for {kind} ({names})",
+            expected="one",
+            remedy="keep the right one and move the others out of the folder",
+        )
+    return paths[0]

@@ -28,6 +28,10 @@ MAX_EXTRA_BYTES = 2**24  # before the voxels (header extensions) and after them 
 MAX_INTENSITY = 1e30  # squares of it still fit a float64
 GRID_TOLERANCE_MM = 1e-2
 
+_GEOMETRY = (
+    *("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
+)
 _EXPECTED = "a NIfTI volume (.nii or .nii.gz)"
 _COPY_AGAIN = "copy the file again from its source"
 _EXPORT_AGAIN = "export the volume again"
@@ -142,6 +146,40 @@ def write_volume(path: Path, array: npt.NDArray[Any], affine: npt.NDArray[np.flo
     image.header["descrip"] = description
     # mtime=0: equal volumes give equal bytes; level 1: a tenth of the time for a few per cent of the size
     compressed = gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)
+    with writing_aside(path) as aside:
+        aside.write_bytes(compressed)
+
+
+def write_volume_like(path: Path, like: Path, canonical: npt.NDArray[Any], *, description: str = "") -> None:
+    """Write an array in canonical orientation with exactly the geometry of the file ``like``: voxel order, both forms, codes.
+
+    Nothing else of that header is copied: it may hold a patient's name.
+
+    Args:
+        canonical: (X, Y, Z), or (X, Y, Z, N) for several values in each voxel.
+        description: for the header, up to 80 letters of ASCII.
+
+    Raises:
+        GeometryMismatch: the array's shape is not that of ``like`` in canonical orientation.
+        UnreadableVolume: ``like`` is not what it was when it was read.
+        BrainUNetError: the disk is full or the folder can't be written.
+    """
+    source, _ = _read(like, with_voxels=False)
+    if canonical.ndim == 4:
+        turned = np.stack([to_layout_of(like, channel) for channel in np.moveaxis(canonical, -1, 0)], axis=-1)
+    else:
+        turned = to_layout_of(like, canonical)
+    nifti_2 = source["sizeof_hdr"] == 540
+    header = (nib.Nifti2Header if nifti_2 else nib.Nifti1Header)()
+    header.set_data_dtype(turned.dtype)
+    header.set_data_shape(turned.shape)
+    for field in _GEOMETRY:
+        header[field] = source[field]
+    header["pixdim"][:4] = source["pixdim"][:4]
+    header.set_xyzt_units("mm")
+    header["descrip"] = description
+    image = (nib.Nifti2Image if nifti_2 else nib.Nifti1Image)(turned, None, header)
+    compressed = gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)  # as in write_volume
     with writing_aside(path) as aside:
         aside.write_bytes(compressed)
 

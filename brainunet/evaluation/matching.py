@@ -8,12 +8,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from brainunet.errors import DataError
 from brainunet.labels import MODALITY_ALIASES, SEGMENTATION_ALIASES
 from brainunet.records import Problem
 
 _NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+# of a prediction, beside its segmentation (brainunet.prediction)
+_NO_SEGMENTATIONS: Final = frozenset({"entropy", "probabilities"})
 _LAST_WORD = re.compile(r"^(?P<case>.+)[-_](?P<word>[A-Za-z0-9]+)$")
 
 
@@ -27,7 +30,8 @@ class Matched:
 
 
 def case_of(name: str) -> str | None:
-    """The case whose segmentation a file is by its name; None for an image and for what is no NIfTI file.
+    """The case whose segmentation a file is by its name; None for an image, a map of uncertainty and what is no NIfTI
+    file.
 
     >>> case_of("BraTS-SSA-00002-000-seg.nii.gz"), case_of("BraTS2021_00059.nii"), case_of("BraTS2021_00059_t1ce.nii.gz")
     ('BraTS-SSA-00002-000', 'BraTS2021_00059', None)
@@ -39,7 +43,7 @@ def case_of(name: str) -> str | None:
     word = match["word"].lower() if match else ""
     if match and word in SEGMENTATION_ALIASES:
         return match["case"]
-    return None if word in MODALITY_ALIASES else stem
+    return None if word in MODALITY_ALIASES or word in _NO_SEGMENTATIONS else stem
 
 
 def match_files(predictions: Path, truths: Path) -> tuple[list[Matched], list[Problem]]:

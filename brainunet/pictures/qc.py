@@ -38,21 +38,21 @@ def qc_picture(facts: Facts) -> bytes | None:
     figure = Figure(figsize=(wide * scale / 100, high * scale / 100), dpi=100, facecolor="black")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    at = _planes(facts)
+    at = planes(facts.label, facts.brain)
     for column, (modality, image) in enumerate(facts.images.items()):
         top = high - head_mm
         left = column * column_mm
         axes.text(
             left + column_mm / 2, high - head_mm / 2, modality, color="white", ha="center", va="center", fontsize=9
         )  # fmt: skip
-        low, white = _window(image[facts.brain])
+        low, white = window(image[facts.brain])
         for axis, width, height in rows:
             start = left + (column_mm - width) / 2
             extent = (start, start + width, top - height, top)
-            plane = _shown(image, axis, at[axis])
+            plane = shown(image, axis, at[axis])
             axes.imshow(plane, cmap="gray", vmin=low, vmax=white, extent=extent, interpolation="antialiased")
             if facts.label is not None:
-                _outline(axes, _shown(facts.label, axis, at[axis]), extent)
+                outline(axes, shown(facts.label, axis, at[axis]), extent)
             top -= height + GAP_MM
     axes.set_xlim(0, wide)
     axes.set_ylim(0, high)
@@ -62,10 +62,10 @@ def qc_picture(facts: Facts) -> bytes | None:
     return picture
 
 
-def _planes(facts: Facts) -> tuple[int, int, int]:
+def planes(label: npt.NDArray[np.uint8] | None, brain: npt.NDArray[np.bool_]) -> tuple[int, int, int]:
     """On each axis the plane with most tumour; the middle of the brain where there is none."""
-    tumour = facts.label is not None and bool(facts.label.any())
-    mask = facts.label > 0 if tumour and facts.label is not None else facts.brain
+    tumour = label is not None and bool(label.any())
+    mask = label > 0 if tumour and label is not None else brain
     sums = [mask.sum(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
     if tumour:
         x, y, z = (int(np.argmax(areas)) for areas in sums)
@@ -74,19 +74,21 @@ def _planes(facts: Facts) -> tuple[int, int, int]:
     return x, y, z
 
 
-def _shown(array: npt.NDArray[Any], axis: int, at: int) -> npt.NDArray[Any]:
+def shown(array: npt.NDArray[Any], axis: int, at: int) -> npt.NDArray[Any]:
     """A plane as rows from the top down: the patient's right, or front, to the left."""
     plane = np.take(array, at, axis=axis)
     return np.asarray(plane[::-1, ::-1].T)
 
 
-def _window(brain: npt.NDArray[Any]) -> tuple[float, float]:
+def window(brain: npt.NDArray[Any]) -> tuple[float, float]:
+    """The intensities (N,) that are to be black and white."""
     low, high = (float(end) for end in np.percentile(brain, (0.5, 99.5)))
     low = min(low, 0.0)  # the background is black
     return low, high if high > low else low + 1.0
 
 
-def _outline(axes: Any, plane: npt.NDArray[np.uint8], extent: tuple[float, float, float, float]) -> None:
+def outline(axes: Any, plane: npt.NDArray[np.uint8], extent: tuple[float, float, float, float]) -> None:
+    """Draw the border of each label of a plane."""
     for label, colour in ON_GREY.items():
         mask = plane == label
         if mask.any() and not mask.all() and min(mask.shape) > 1:

@@ -1,0 +1,156 @@
+"""The grid that the network knows, 1 mm on each side, and the way back to the grid of the files.
+
+Along the voxels' own axes, so an oblique scan stays oblique. Probabilities come back by linear interpolation and only then
+become labels: to interpolate or to copy labels first would tear thin rims apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from brainunet.config import PreprocessConfig
+from brainunet.data.preprocess import Box, bounding_box, brain_of, files_of, normalise, require_grid
+from brainunet.data.skull import require_stripped
+from brainunet.data.volumes import MAX_VOXELS, read_volume
+from brainunet.errors import DataError
+from brainunet.labels import Label, Modality
+from brainunet.records import Case, Volume
+
+SIDE_MM: Final = 1.0
+TOLERANCE: Final = 0.02  # of a side: 0.98 to 1.02 mm is taken as it is
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class ReadCase:
+    """A case as the network is to see it, and what leads back.
+
+    Attributes:
+        image: (C, x, y, z) float16, the normalised crop on the network's grid.
+        box: of the crop on the network's grid.
+        network_shape: of that grid, uncropped.
+        brain: (X, Y, Z) on the grid of the files, in canonical orientation.
+        pictures: modality -> intensities on the grid of the files.
+        spacing_mm: of the files.
+    """
+
+    image: npt.NDArray[np.float16]
+    box: Box
+    network_shape: tuple[int, int, int]
+    brain: npt.NDArray[np.bool_]
+    pictures: dict[Modality, npt.NDArray[Any]]
+    spacing_mm: tuple[float, float, float]
+
+    @property
+    def resampled(self) -> bool:
+        return needs_resampling(self.spacing_mm)
+
+
+def needs_resampling(spacing_mm: Sequence[float]) -> bool:
+    """Whether a side is off 1 mm by more than the tolerance.
+
+    >>> needs_resampling((1.0, 0.99, 1.019)), needs_resampling((1.0, 1.0, 5.0))
+    (False, True)
+    """
+    return any(abs(side - SIDE_MM) > TOLERANCE * SIDE_MM for side in spacing_mm)
+
+
+def read_case(case: Case, modalities: Sequence[Modality], config: PreprocessConfig) -> ReadCase:
+    """Read, check, resample where needed, and normalise.
+
+    Raises:
+        DataError: a missing modality, an unreadable file, grids that differ, an empty or constant modality, a head with its
+            skull, or a volume that would have too many voxels at 1 mm.
+    """
+    paths = files_of(case, modalities)
+    volumes = [read_volume(path) for path in paths]
+    first = volumes[0]
+    for path, volume in zip(paths, volumes, strict=True):
+        require_grid(path, volume, paths[0], first)
+    masks = [volume.array != 0 for volume in volumes]
+    brain = brain_of(case.case_id, masks)
+    for path, own in zip(paths, masks, strict=True):
+        require_stripped(path, own, first.spacing_mm)
+    del masks
+    arrays = [volume.array for volume in volumes]
+    mask = brain
+    if needs_resampling(first.spacing_mm):
+        shape = _shape_at_1mm(case.case_id, first)
+        mask = _onto(brain, shape, first.spacing_mm) >= 0.5
+        mask = brain_of(case.case_id, [mask])
+        arrays = [np.where(mask, _onto(array, shape, first.spacing_mm), np.float32(0)) for array in arrays]
+    box = bounding_box(mask, config.crop_margin_voxels)
+    crop = tuple(slice(start, stop) for start, stop in box)
+    channels = [
+        normalise(array[crop], mask[crop], config.clip_percentiles, path) for array, path in zip(arrays, paths, strict=True)
+    ]
+    pictures = {m: volume.array for m, volume in zip(modalities, volumes, strict=True)}
+    x, y, z = mask.shape
+    return ReadCase(np.stack(channels), box, (x, y, z), brain, pictures, first.spacing_mm)
+
+
+def onto_files_grid(probabilities: FloatArray, read: ReadCase) -> tuple[FloatArray, Box]:
+    """Probabilities of the crop (L, x, y, z) -> those on the grid of the files, and the box of it that they fill.
+
+    Outside of that box everything is background.
+    """
+    if not read.resampled:
+        return probabilities, read.box
+    padded = np.pad(probabilities, ((0, 0), (1, 1), (1, 1), (1, 1)))
+    outside = np.ones(padded.shape[1:], bool)
+    outside[1:-1, 1:-1, 1:-1] = False
+    padded[Label.BACKGROUND][outside] = 1.0
+    positions: list[npt.NDArray[np.floating]] = []
+    sides: list[tuple[int, int]] = []
+    for (start, stop), n, spacing in zip(read.box, read.brain.shape, read.spacing_mm, strict=True):
+        at = (np.arange(n) + 0.5) * spacing / SIDE_MM - 0.5
+        inside = np.flatnonzero((at > start - 1) & (at < stop))
+        if not len(inside):  # a crop thinner than a slice, between two of them
+            inside = np.array([int(np.argmin(np.abs(at - (start + stop - 1) / 2)))])
+        sides.append((int(inside[0]), int(inside[-1]) + 1))
+        positions.append(at[inside] - (start - 1))
+    return np.stack([interpolate(channel, positions) for channel in padded]), (sides[0], sides[1], sides[2])
+
+
+def interpolate(array: npt.NDArray[Any], positions: Sequence[npt.NDArray[np.floating]]) -> FloatArray:
+    """array (X, Y, Z) at the grid of these positions along each axis, in voxels; linear, and the edge's value beyond the edge.
+
+    >>> interpolate(np.array([[[0.0, 10.0, 20.0]]]), [np.zeros(1), np.zeros(1), np.array([-1, 0.5, 2])]).tolist()
+    [[[0.0, 5.0, 20.0]]]
+    """
+    out = np.asarray(array, np.float32)
+    for axis, at in enumerate(positions):
+        n = out.shape[axis]
+        at = np.clip(at, 0, n - 1)
+        low = np.minimum(at.astype(np.intp), max(0, n - 2))
+        share = np.expand_dims((at - low).astype(np.float32), tuple(other for other in range(3) if other != axis))
+        below = np.take(out, low, axis=axis)
+        below += share * (np.take(out, np.minimum(low + 1, n - 1), axis=axis) - below)
+        out = below
+    return out
+
+
+def _shape_at_1mm(case_id: str, volume: Volume) -> tuple[int, int, int]:
+    x, y, z = (
+        max(1, round(n * side / SIDE_MM)) for n, side in zip(volume.array.shape, volume.spacing_mm, strict=True)
+    )  # fmt: skip
+    if x * y * z > MAX_VOXELS:
+        raise DataError(
+            case_id,
+            found=f"{x} x {y} x {z} voxels at 1 mm",
+            expected=f"at most {MAX_VOXELS}",
+            remedy="check the spacing in the header, or crop the volumes to the head",
+        )
+    return x, y, z
+
+
+def _onto(array: npt.NDArray[Any], shape: tuple[int, int, int], spacing_mm: Sequence[float]) -> FloatArray:
+    """On a grid of 1 mm whose first voxel begins where that of the files does."""
+    at = [(np.arange(n) + 0.5) * SIDE_MM / side - 0.5 for n, side in zip(shape, spacing_mm, strict=True)]
+    return interpolate(array, at)

@@ -1,0 +1,134 @@
+"""The files of one segmented case, in a folder that is there whole or not at all (docs/adr/0024)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from brainunet.data.volumes import write_volume_like
+from brainunet.errors import DataError
+from brainunet.files import writing_aside
+from brainunet.labels import LABELS
+from brainunet.pictures.preview import PURPOSE, draw_preview
+from brainunet.prediction.grid import ReadCase
+
+FORMAT: Final = "brainunet-prediction-1"
+REPORT: Final = "run_report.json"
+STATISTICS: Final = "statistics.json"
+PREVIEW: Final = "preview.png"
+LABEL_NAMES: Final = "labels.json"
+DEMO: Final = "DEMONSTRATION: model of made-up cases"
+ENTROPY_STEPS: Final = 255  # of the map's uint8: 0 is certain, 255 is all labels as likely
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """What is known of a case when its network has run; arrays are on the grid of the files, in canonical orientation.
+
+    Attributes:
+        name: of the case, as it is to be called in the output.
+        reference: the file whose geometry the output takes.
+        labels: (X, Y, Z).
+        entropy: (X, Y, Z) of 0 to 1, or None.
+        probabilities: (L, X, Y, Z) if they are to be written, else None.
+        statistics: by region and label.
+        review: rule -> reason.
+        demo: the model knows no patient.
+    """
+
+    name: str
+    reference: Path
+    read: ReadCase
+    labels: npt.NDArray[np.uint8]
+    entropy: npt.NDArray[np.float32] | None
+    probabilities: npt.NDArray[np.float32] | None
+    statistics: Mapping[str, Mapping[str, Any]]
+    review: Mapping[str, str]
+    demo: bool
+
+
+def write_case(folder: Path, case: Segmented) -> list[str]:
+    """Everything but the report of the run; gives the names of the files.
+
+    Raises:
+        BrainUNetError: the disk is full or the folder can't be written.
+    """
+    mark = DEMO if case.demo else "BrainUNet"
+    seg = f"{case.name}-seg.nii.gz"
+    write_volume_like(folder / seg, case.reference, case.labels, description=f"{mark}; research only")
+    names = [seg]
+    if case.entropy is not None:
+        steps = np.rint(case.entropy * ENTROPY_STEPS).astype(np.uint8)
+        names.append(f"{case.name}-entropy.nii.gz")
+        write_volume_like(folder / names[-1], case.reference, steps, description=f"{mark}; entropy 0-255")
+    if case.probabilities is not None:
+        names.append(f"{case.name}-probabilities.nii.gz")
+        last = np.moveaxis(case.probabilities, 0, -1)
+        write_volume_like(folder / names[-1], case.reference, last, description=f"{mark}; softmax of labels 0-3")
+    write_json(folder / LABEL_NAMES, {"convention": "brats2023", "labels": {label.value: label.name for label in LABELS}})
+    write_json(
+        folder / STATISTICS,
+        {
+            "purpose": PURPOSE,
+            "demonstration": DEMO if case.demo else None,
+            "needs_review": bool(case.review),
+            "review": dict(case.review),
+            "structures": case.statistics,
+        },
+    )
+    first = next(iter(case.read.pictures.values()))
+    draw_preview(
+        folder / PREVIEW,
+        case.name + (" - please review" if case.review else ""),
+        first,
+        case.labels,
+        case.read.brain,
+        case.read.spacing_mm,
+        {name: float(case.statistics[name]["volume_ml"]) for name in ("ET", "TC", "WT")},
+        demo=DEMO if case.demo else "",
+    )
+    return [*names, LABEL_NAMES, STATISTICS, PREVIEW]
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Indented, for people too.
+
+    Raises:
+        BrainUNetError: the disk is full or the folder can't be written.
+    """
+    with writing_aside(path, durable=False) as aside:
+        aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def report_of(folder: Path) -> dict[str, Any] | None:
+    """The report of a case that was written before; None where there is none, or something else.
+
+    >>> report_of(Path("nowhere")) is None
+    True
+    """
+    try:
+        told = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return told if isinstance(told, dict) and told.get("format") == FORMAT else None
+
+
+def require_free(folder: Path) -> None:
+    """Whether a case's folder may be written.
+
+    Raises:
+        DataError: it is there.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise DataError(
+            folder,
+            found="there is output of this name already",
+            expected="a free place",
+            remedy="say --resume to keep what is whole, --overwrite to replace it, or choose another folder",
+        )

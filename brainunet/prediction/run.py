@@ -1,0 +1,223 @@
+"""Cases through the network one after the other; what can't be used is collected, and the others go on."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from brainunet import __version__
+from brainunet.errors import DataError
+from brainunet.files import remove_leftovers, writing_folder_aside
+from brainunet.inference.segmenter import Prediction
+from brainunet.labels import LABELS, Label
+from brainunet.modelfile import ModelCard
+from brainunet.prediction.grid import onto_files_grid, read_case
+from brainunet.prediction.outputs import FORMAT, REPORT, Segmented, report_of, require_free, write_case, write_json
+from brainunet.prediction.review import Finding, reasons_to_review
+from brainunet.prediction.statistics import statistics
+from brainunet.records import Case, Problem
+
+_STAGES: Final = ("read", "network", "measure", "write")
+
+
+class Segments(Protocol):
+    """What of :class:`~brainunet.inference.segmenter.Segmenter` is used here."""
+
+    card: ModelCard
+
+    @property
+    def digest(self) -> str: ...
+    def describe(self) -> dict[str, str | int]: ...
+    def predict(self, image: npt.NDArray[np.floating]) -> Prediction: ...
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be written and how the network is asked.
+
+    Attributes:
+        asked: the engine's options, by name: results of others are not gone on with.
+        overwrite, resume: what to do with output that is there; at most one.
+        demo: the model knows no patient.
+    """
+
+    probabilities: bool = False
+    uncertainty: bool = True
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    overwrite: bool = False
+    resume: bool = False
+    demo: bool = False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What two runs must have alike for one to go on with the other's cases."""
+        return {"probabilities": self.probabilities, "uncertainty": self.uncertainty, "demo": self.demo, **self.asked}
+
+
+@dataclass(frozen=True)
+class Done:
+    """One case that is whole on disk; ``kept`` from an earlier run."""
+
+    name: str
+    folder: Path
+    statistics: Mapping[str, Mapping[str, Any]]
+    review: Mapping[str, str]
+    seconds: float
+    kept: bool
+
+
+def predict_cases(
+    cases: Sequence[tuple[str, Case]],
+    segmenter: Segments,
+    out: Path,
+    wanted: Wanted,
+    on_case: Callable[[], None] = lambda: None,
+) -> tuple[list[Done], list[Problem]]:
+    """Segment each case (with the name it is to have in the output) into ``out/NAME``.
+
+    Raises:
+        DataError: output that is there and may be neither kept nor replaced, before any work.
+        BrainUNetError: the disk is full, or ``out`` can't be written: the next case would fare no better.
+        ConfigError: a network that doesn't fit into memory.
+    """
+    if not (wanted.overwrite or wanted.resume):
+        for name, _ in cases:
+            require_free(out / name)
+    if out.is_dir():
+        remove_leftovers(out)
+    done: list[Done] = []
+    problems: list[Problem] = []
+    for name, case in cases:
+        try:
+            done.append(_one(name, case, segmenter, out / name, wanted))
+        except DataError as error:
+            problems.append(Problem(name, str(error)))
+        on_case()
+    return done, problems
+
+
+def _one(name: str, case: Case, segmenter: Segments, folder: Path, wanted: Wanted) -> Done:
+    inputs = {modality.value: _sha256(path) for modality, path in case.images.items()}
+    replace = wanted.overwrite
+    if wanted.resume and (folder.exists() or folder.is_symlink()):
+        earlier = report_of(folder)
+        if earlier is None:
+            require_free(folder)
+        elif _same(earlier, segmenter, wanted, inputs):
+            told = earlier["result"]
+            return Done(name, folder, told["structures"], told["review"], 0.0, kept=True)
+        replace = True
+    clock = [time.perf_counter()]
+    read = read_case(case, segmenter.card.model.modalities, segmenter.card.preprocess)
+    clock.append(time.perf_counter())
+    prediction = segmenter.predict(read.image)
+    clock.append(time.perf_counter())
+    fine, box = onto_files_grid(prediction.probabilities, read)
+    there = tuple(slice(start, stop) for start, stop in box)
+    mapped = Prediction(fine, prediction.facts)
+    labels = np.zeros(read.brain.shape, np.uint8)
+    labels[there] = mapped.labels
+    entropy = probabilities = None
+    if wanted.uncertainty:
+        entropy = np.zeros(read.brain.shape, np.float32)
+        entropy[there] = mapped.entropy
+    if wanted.probabilities:
+        probabilities = np.zeros((len(LABELS), *read.brain.shape), np.float32)
+        probabilities[Label.BACKGROUND] = 1
+        probabilities[(slice(None), *there)] = fine
+    figures = statistics(labels, read.spacing_mm, entropy)
+    review = reasons_to_review(Finding(labels > 0, read.brain, figures))
+    clock.append(time.perf_counter())
+    reference = next(iter(case.images.values()))
+    segmented = Segmented(name, reference, read, labels, entropy, probabilities, figures, review, wanted.demo)
+    with writing_folder_aside(folder, replace=replace) as aside:
+        names = write_case(aside, segmented)
+        clock.append(time.perf_counter())
+        seconds = {stage: round(after - before, 3) for stage, before, after in zip(_STAGES, clock, clock[1:], strict=False)}
+        facts = prediction.facts
+        write_json(
+            aside / REPORT,
+            {
+                "format": FORMAT,
+                "purpose": "Research only. Not a medical device; not for diagnosis or treatment.",
+                "demonstration": wanted.demo,
+                "versions": {"brainunet": __version__, "python": platform.python_version(), "numpy": np.__version__},
+                "model": _model(segmenter),
+                "settings": wanted.settings,
+                "engine": {
+                    "engine": facts.engine,
+                    "precision": facts.precision,
+                    "device": facts.device,
+                    "threads": facts.threads,
+                    "way": facts.way,
+                    "passes": facts.passes,
+                },
+                "inputs_sha256": inputs,
+                "spacing_mm": list(read.spacing_mm),
+                "resampled_to_1mm": read.resampled,
+                "seconds": seconds,
+                "peak_memory_bytes": _peak_bytes(),
+                "warnings": list(facts.warnings),
+                "result": {"structures": figures, "review": review},
+                "files": names,
+                "entropy_scale": "uint8: 0 is certain, 255 is all labels as likely" if wanted.uncertainty else None,
+            },
+        )
+    return Done(name, folder, figures, review, clock[-1] - clock[0], kept=False)
+
+
+def _model(segmenter: Segments) -> dict[str, Any]:
+    card = segmenter.card
+    return {
+        "title": card.title,
+        "weights_sha256": segmenter.digest,
+        "trained_on": card.trained_on,
+        "release": card.release.name if card.release else None,
+        "federation": card.release.federation if card.release else None,
+        "round": card.round if card.run else None,
+    }
+
+
+def _same(earlier: Mapping[str, Any], segmenter: Segments, wanted: Wanted, inputs: Mapping[str, str]) -> bool:
+    """Whether a whole folder holds what this run would write."""
+    model, result = earlier.get("model"), earlier.get("result")
+    return (
+        isinstance(model, dict)
+        and isinstance(result, dict)
+        and {"structures", "review"} <= set(result)
+        and model.get("weights_sha256") == segmenter.digest
+        and earlier.get("settings") == wanted.settings
+        and earlier.get("inputs_sha256") == inputs
+    )
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(
+            path,
+            found=error.strerror or "a file that can't be read",
+            expected="a NIfTI volume",
+            remedy="check that it is there and that you may read it",
+        ) from None
+
+
+def _peak_bytes() -> int | None:
+    """Of this program until now; None on Windows, which has no such count."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

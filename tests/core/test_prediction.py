@@ -1,0 +1,295 @@
+"""Files in, files out: what `brainunet predict` makes of a case, whatever its grid, and what it says when it can't."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from brainunet.cli import main as brainunet
+from brainunet.config import PreprocessConfig
+from brainunet.data.volumes import description_of, write_volume_like
+from brainunet.errors import DataError, MissingModality
+from brainunet.evaluation.matching import case_of
+from brainunet.files import writing_folder_aside
+from brainunet.labels import Modality
+from brainunet.prediction.grid import interpolate, onto_files_grid, read_case
+from brainunet.prediction.inputs import case_of_files, cases_to_segment
+from brainunet.prediction.review import REVIEW_RULES, Finding, reasons_to_review
+from brainunet.prediction.statistics import statistics
+from brainunet.records import Case
+from brainunet.starter import STARTER
+from tests.support.simulation import Ended, run
+
+nib: Any = nibabel  # has hardly any types
+THREE = (Modality.T1C, Modality.T2W, Modality.T2F)
+SECRET = "MRN12345"
+
+
+def _ball(shape: tuple[int, int, int], spacing: npt.NDArray[np.float64], radius: float) -> npt.NDArray[np.bool_]:
+    grids = np.ogrid[tuple(slice(0, n) for n in shape)]
+    distance = sum(((g - (n - 1) / 2) * s) ** 2 for g, n, s in zip(grids, shape, spacing, strict=True))
+    return np.asarray(distance <= radius**2)
+
+
+def _case(
+    folder: Path,
+    affine: npt.NDArray[np.float64],
+    shape: tuple[int, int, int],
+    name: str = SECRET,
+    *,
+    qform: int = 1,
+    sform: int = 1,
+) -> Case:
+    """A ball of a brain with a brighter ball in it, in every modality."""
+    folder.mkdir(parents=True, exist_ok=True)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    image = np.random.default_rng(0).integers(50, 60, shape) * _ball(shape, spacing, 18)
+    image[_ball(shape, spacing, 7)] += 200
+    for modality in THREE:
+        made = nib.Nifti1Image(image.astype(np.int16), affine)
+        made.set_qform(affine, code=qform)
+        made.set_sform(affine, code=sform)
+        made.header["descrip"] = f"of {SECRET}"
+        nib.save(made, folder / f"{name}-{modality.value}.nii.gz")
+    return cases_to_segment([folder], THREE).cases[0]
+
+
+def _orientations() -> list[str]:
+    return [
+        "".join(pair[bit] for pair, bit in zip(order, bits, strict=True))
+        for order in itertools.permutations(("RL", "AP", "SI"))
+        for bits in itertools.product((0, 1), repeat=3)
+    ]
+
+
+@pytest.mark.parametrize("axes", _orientations())
+def test_a_map_goes_back_to_the_voxels_of_the_file_in_each_of_48_orientations(tmp_path: Path, axes: str) -> None:
+    array = np.arange(1, 61, dtype=np.int16).reshape(3, 4, 5)
+    turn = nib.orientations.inv_ornt_aff(nib.orientations.axcodes2ornt(axes), array.shape)
+    nib.save(nib.Nifti1Image(array, turn), tmp_path / "a.nii.gz")
+    canonical = np.asarray(nib.as_closest_canonical(nib.load(tmp_path / "a.nii.gz")).dataobj)
+
+    write_volume_like(tmp_path / "b.nii.gz", tmp_path / "a.nii.gz", canonical.astype(np.uint8))
+
+    back = nib.load(tmp_path / "b.nii.gz")
+    np.testing.assert_array_equal(np.asarray(back.dataobj), array)
+    np.testing.assert_array_equal(back.affine, nib.load(tmp_path / "a.nii.gz").affine)
+
+
+@pytest.mark.parametrize(("qform", "sform"), [(1, 0), (0, 2), (3, 4)])
+def test_both_forms_and_codes_are_those_of_the_input_and_its_description_is_not(tmp_path: Path, qform: int, sform: int) -> None:
+    oblique = nib.affines.from_matvec(np.array([[0.9, -0.2, 0], [0.2, 0.9, 0.1], [0, -0.1, 1.1]]), [5, -7, 9])
+    # a sheared matrix can't be a qform: its nearest rotation
+    u, _, v = np.linalg.svd(oblique[:3, :3])
+    oblique[:3, :3] = u @ v
+    case = _case(tmp_path, oblique, (40, 42, 44), qform=qform, sform=sform)
+    like = case.images[Modality.T1C]
+
+    write_volume_like(tmp_path / "seg.nii.gz", like, np.zeros((40, 42, 44), np.uint8), description="ours")
+
+    one, other = nib.load(like), nib.load(tmp_path / "seg.nii.gz")
+    for field in ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "srow_x", "srow_z"):
+        np.testing.assert_array_equal(one.header[field], other.header[field], err_msg=field)
+    np.testing.assert_array_equal(one.affine, other.affine)
+    assert other.get_data_dtype() == np.uint8
+    assert description_of(tmp_path / "seg.nii.gz") == "ours"
+
+
+@pytest.mark.parametrize("spacing", [(0.5, 0.5, 0.5), (1, 1, 5), (0.8, 1.3, 2.0), (1.0, 0.99, 1.01)])
+def test_a_ball_comes_back_from_the_network_grid_where_it_was(tmp_path: Path, spacing: tuple[float, float, float]) -> None:
+    sides = np.array(spacing)
+    x, y, z = (int(np.ceil(44 / side)) for side in sides)
+    case = _case(tmp_path, np.diag([*sides, 1.0]), (x, y, z))
+    read = read_case(case, THREE, PreprocessConfig())
+    middle = (float(read.image[0].max()) + float(np.median(read.image[0]))) / 2
+    bright = (read.image[0] > middle).astype(np.float32)  # the inner ball as the network sees it
+    assert abs(bright.sum() / (4 / 3 * np.pi * 7**3) - 1) < 0.15  # in voxels of 1 mm
+
+    fine, box = onto_files_grid(np.stack([1 - bright, bright]), read)
+
+    back = np.zeros((x, y, z), bool)
+    back[tuple(slice(*side) for side in box)] = fine[1] > fine[0]
+    truth = _ball((x, y, z), sides, 7)
+    assert 2 * (back & truth).sum() / (back.sum() + truth.sum()) > 0.9
+    np.testing.assert_allclose(fine.sum(axis=0), 1, atol=1e-5)
+
+
+def test_interpolation_is_exact_for_a_plane() -> None:
+    x, y, z = np.mgrid[:5, :6, :7]
+    at = [np.array([0.25, 3.5]), np.array([1.0, 4.75]), np.array([5.5])]
+    a, b, c = np.meshgrid(*at, indexing="ij")
+    np.testing.assert_allclose(interpolate(2 * x - y + 3 * z, at), 2 * a - b + 3 * c, rtol=1e-6)
+
+
+class TestInputs:
+    def test_two_files_for_one_modality_are_refused_by_name(self, tmp_path: Path) -> None:
+        _case(tmp_path, np.eye(4), (40, 40, 40))
+        shutil.copy(tmp_path / f"{SECRET}-t1c.nii.gz", tmp_path / f"{SECRET}_T1CE.nii.gz")
+        reason = cases_to_segment([tmp_path], THREE).problems[0].reason
+        assert "t1c.nii.gz" in reason
+        assert "T1CE.nii.gz" in reason
+
+    def test_a_missing_modality_is_named(self, tmp_path: Path) -> None:
+        case = _case(tmp_path, np.eye(4), (40, 40, 40))
+        case.images[Modality.T2F].unlink()
+        assert "no file for t2f" in cases_to_segment([tmp_path], THREE).problems[0].reason
+        with pytest.raises(MissingModality, match="t2w, t2f"):
+            case_of_files({Modality.T1C: case.images[Modality.T1C]}, THREE)
+
+    def test_names_in_other_letter_case_and_loose_files(self, tmp_path: Path) -> None:
+        case = _case(tmp_path / "in", np.eye(4), (40, 40, 40))
+        names = ("P7_T1Gd.nii.gz", "P7_T2.nii.gz", "P7_T2_FLAIR.nii.gz")
+        files = [path.rename(tmp_path / name) for path, name in zip(case.images.values(), names, strict=True)]
+        (found,) = cases_to_segment(files, THREE).cases
+        assert found.case_id == "P7"
+        assert list(found.images.values()) == files
+
+    def test_a_name_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="no such file"):
+            cases_to_segment([tmp_path / "nowhere"], THREE)
+
+
+def test_figures_of_a_small_map_by_hand() -> None:
+    labels = np.zeros((6, 6, 6), np.uint8)
+    labels[0, 0, 0] = labels[1, 1, 1] = 3  # one lesion: they touch by a corner
+    labels[4, 4, 4] = 1
+    told = statistics(labels, (1.0, 1.0, 2.0), None)
+    assert (told["ET"]["n_voxels"], told["ET"]["volume_mm3"], told["ET"]["n_lesions"]) == (2, 4.0, 1)
+    assert (told["TC"]["n_voxels"], told["TC"]["n_lesions"], told["TC"]["largest_lesion_ml"]) == (3, 2, 0.004)
+    assert told["SNFH"]["largest_lesion_ml"] is None
+    assert "none" in told["SNFH"]["reason"]
+
+
+@pytest.mark.parametrize("rule", [*REVIEW_RULES, "nothing"])
+def test_each_rule_asks_for_a_look_at_its_own_case_and_only_then(rule: str) -> None:
+    brain = np.zeros((60, 60, 60), bool)
+    brain[3:-3, 3:-3, 3:-3] = True
+    tumour = np.zeros_like(brain)
+    entropy = 0.6 if rule == "unsure" else 0.1
+    if rule == "tiny":
+        tumour[20:23, 20:23, 20:23] = True
+    elif rule == "huge":
+        tumour[5:-5, 5:-5, 5:35] = True
+    elif rule == "fragmented":
+        tumour[10:40:4, 10:40:4, 10:40:4] = True
+    elif rule == "outside_brain":
+        tumour[1:20, 20:30, 20:30] = True
+    elif rule == "at_the_edge":
+        brain[:3] = True
+        tumour[:20, 20:30, 20:30] = True
+    elif rule != "none_found":
+        tumour[20:30, 20:30, 20:30] = True
+    figures = statistics(tumour.astype(np.uint8), (1, 1, 1), np.full(tumour.shape, entropy, np.float32))
+    assert list(reasons_to_review(Finding(tumour, brain, figures))) == ([] if rule == "nothing" else [rule])
+
+
+class TestCommand:
+    @pytest.fixture
+    def data(self, tmp_path: Path) -> Path:
+        _case(tmp_path / "data" / "a", np.diag([-1.0, 1.0, 1.0, 1.0]), (40, 42, 44))
+        _case(tmp_path / "data" / "b", np.diag([1.0, 1.0, 2.0, 1.0]), (40, 40, 22), "Other-1")
+        return tmp_path / "data"
+
+    def run(self, data: Path, out: Path, *more: str) -> Ended:
+        known = ("--model", str(STARTER), "--engine", "torch", "--precision", "fp32", "--demo")
+        return run(brainunet, "predict", "-i", str(data), "-o", str(out), *known, *more)
+
+    def test_every_output_of_a_case_says_that_it_is_a_demonstration(self, data: Path, tmp_path: Path) -> None:
+        ran = self.run(data, tmp_path / "out", "--probabilities")
+        assert ran.code == 0, ran.err
+        assert "DEMONSTRATION" in ran.out
+        folder = tmp_path / "out" / SECRET
+        seg = nib.load(folder / f"{SECRET}-seg.nii.gz")
+        like = nib.load(data / "a" / f"{SECRET}-t1c.nii.gz")
+        assert seg.shape == like.shape
+        np.testing.assert_array_equal(seg.affine, like.affine)
+        assert set(np.unique(np.asarray(seg.dataobj))) <= {0, 1, 2, 3}
+        chances = np.asarray(nib.load(folder / f"{SECRET}-probabilities.nii.gz").dataobj)
+        np.testing.assert_array_equal(chances.argmax(axis=-1), np.asarray(seg.dataobj))
+        for volume in folder.glob("*.nii.gz"):
+            assert bytes(nib.load(volume).header["descrip"].item()).startswith(b"DEMONSTRATION")
+        assert json.loads((folder / "run_report.json").read_text())["demonstration"]
+        assert "DEMONSTRATION" in json.loads((folder / "statistics.json").read_text())["demonstration"]
+        assert (folder / "preview.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_a_model_of_phantoms_is_refused_without_demo(self, data: Path, tmp_path: Path) -> None:
+        ran = run(brainunet, "predict", "-i", str(data), "-o", str(tmp_path / "out"), "--model", str(STARTER))
+        assert ran.code == 4
+        assert "--demo" in ran.err
+        assert not (tmp_path / "out").exists()
+
+    def test_without_a_model_the_command_to_fetch_one_is_told(self, data: Path, tmp_path: Path) -> None:
+        home = str(tmp_path / "home")
+        ran = run(brainunet, "predict", "-i", str(data), "-o", str(tmp_path / "out"), "--home", home)
+        assert ran.code == 4
+        assert "brainunet pull" in ran.err
+
+    def test_a_pseudonym_leaves_no_trace_of_the_name(self, data: Path, tmp_path: Path) -> None:
+        ran = self.run(data, tmp_path / "out", "--pseudonym", "X", "--json")
+        assert ran.code == 0, ran.err
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["X-001", "X-002"]
+        assert SECRET not in ran.out
+        for path in (tmp_path / "out").rglob("*"):
+            assert SECRET not in str(path.relative_to(tmp_path))
+            if path.is_file():
+                raw = path.read_bytes()
+                assert SECRET.encode() not in (raw if path.suffix != ".gz" else nib.load(path).header.binaryblock)
+
+    def test_a_bad_case_is_told_and_the_others_go_on(self, data: Path, tmp_path: Path) -> None:
+        broken = data / "a" / f"{SECRET}-t2f.nii.gz"
+        broken.write_bytes(broken.read_bytes()[:500])
+        ran = self.run(data, tmp_path / "out")
+        assert ran.code == 3
+        assert "t2f.nii.gz" in ran.err
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["Other-1"]
+
+    def test_output_is_kept_by_resume_and_replaced_by_overwrite_and_else_refused(self, data: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        assert self.run(data, out).code == 0
+        assert self.run(data, out).code == 3
+        (out / ".Other-1.0123abcd.part").mkdir()  # of a killed process
+        shutil.rmtree(out / "Other-1")
+        kept = {case["name"]: case["kept"] for case in json.loads(self.run(data, out, "--resume", "--json").out)["cases"]}
+        assert kept == {SECRET: True, "Other-1": False}
+        assert sorted(path.name for path in out.iterdir()) == [SECRET, "Other-1"]
+        again = json.loads(self.run(data, out, "--resume", "--no-uncertainty", "--json").out)["cases"]
+        assert not any(case["kept"] for case in again)
+        (out / SECRET / "mine.txt").touch()
+        assert self.run(data, out, "--overwrite").code == 0
+        assert not (out / SECRET / "mine.txt").exists()
+
+    def test_a_folder_that_is_not_ours_is_never_replaced_by_resume(self, data: Path, tmp_path: Path) -> None:
+        precious = tmp_path / "out" / SECRET / "thesis.txt"
+        precious.parent.mkdir(parents=True)
+        precious.touch()
+        assert self.run(data, tmp_path / "out", "--resume").code == 3
+        assert precious.exists()
+
+
+def test_a_folder_written_aside_leaves_the_earlier_one_when_the_work_fails(tmp_path: Path) -> None:
+    (tmp_path / "case").mkdir()
+    (tmp_path / "case" / "old").touch()
+
+    def fail() -> None:
+        with writing_folder_aside(tmp_path / "case", replace=True) as aside:
+            (aside / "new").touch()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert [path.name for path in tmp_path.iterdir()] == ["case"]
+    assert [path.name for path in (tmp_path / "case").iterdir()] == ["old"]
+
+
+def test_the_output_of_a_prediction_can_be_evaluated_where_it_lies() -> None:
+    """The map of entropy beside a segmentation is not taken for another one."""
+    assert case_of("A-seg.nii.gz") == "A"
+    assert case_of("A-entropy.nii.gz") is None
