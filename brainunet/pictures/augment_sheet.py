@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from brainunet.files import writing_aside
 from brainunet.labels import TUMOUR_LABELS, Modality
-from brainunet.pictures.palette import ON_GREY
+from brainunet.pictures.palette import ON_GREY, SIDES
 
 _INCHES = 1.75  # of one picture
 _TILES_ACROSS: Final[Mapping[int, int]] = MappingProxyType({1: 4, 2: 3})  # by the number of modalities; else two
@@ -41,7 +41,7 @@ class Tile:
 def draw_sheet(path: Path, tiles: Sequence[Tile], modalities: Sequence[Modality], heading: str) -> None:
     """Write the sheet as PNG: of each tile and modality the axial and the coronal slice with the most tumour.
 
-    Grey values are those of the first tile: a change of brightness shows. Air is black.
+    Grey values are those of the first tile: a change of brightness shows. Air is black. The patient's left is on the right.
 
     Raises:
         BrainUNetError: the disk is full or the folder can't be written.
@@ -49,7 +49,7 @@ def draw_sheet(path: Path, tiles: Sequence[Tile], modalities: Sequence[Modality]
     across = _TILES_ACROSS.get(len(modalities), 2)
     down = -(-len(tiles) // across)
     figure = Figure(figsize=(across * len(modalities) * 2 * _INCHES, down * (_INCHES + 0.42) + 0.8), layout="constrained")
-    figure.suptitle(heading, fontsize=12)
+    figure.suptitle(f"{heading}\n{SIDES}", fontsize=12)
     greys = [_grey_range(tiles[0].image, channel) for channel in range(len(modalities))]
     cells = figure.subfigures(down, across, squeeze=False).flat
     for i, (cell, tile) in enumerate(zip(cells, tiles, strict=False)):
@@ -82,6 +82,7 @@ def _picture(axes: Any, tile: Tile, channel: int, axis: int, greys: tuple[float,
     for label in TUMOUR_LABELS:
         if (marks == label).any() and (marks != label).any():
             axes.contour(marks == label, levels=[0.5], colors=ON_GREY[label], linewidths=0.7)
+    axes.invert_xaxis()  # the first axis runs to the patient's right, which is shown on the left
     axes.set_axis_off()
 
 

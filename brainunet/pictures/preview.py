@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from brainunet.files import writing_aside
-from brainunet.pictures.palette import ON_GREY
+from brainunet.pictures.palette import ON_GREY, SIDES
 from brainunet.pictures.qc import outline, planes, shown, window
 
-SIDES: Final = "radiological: the patient's left is on the right"
 PURPOSE: Final = "Research use only. Not a medical device."
 NAMES: Final = ("sagittal", "coronal", "axial")
 

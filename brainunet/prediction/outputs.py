@@ -15,6 +15,7 @@ from brainunet.data.volumes import write_volume_like
 from brainunet.errors import DataError
 from brainunet.files import writing_aside
 from brainunet.labels import LABELS
+from brainunet.pictures.prediction_report import write_prediction_report
 from brainunet.pictures.preview import PURPOSE, draw_preview
 from brainunet.prediction.grid import ReadCase
 
@@ -22,6 +23,7 @@ FORMAT: Final = "brainunet-prediction-1"
 REPORT: Final = "run_report.json"
 STATISTICS: Final = "statistics.json"
 PREVIEW: Final = "preview.png"
+PAGE: Final = "report.html"
 LABEL_NAMES: Final = "labels.json"
 DEMO: Final = "DEMONSTRATION: model of made-up cases"
 ENTROPY_STEPS: Final = 255  # of the map's uint8: 0 is certain, 255 is all labels as likely
@@ -53,8 +55,8 @@ class Segmented:
     demo: bool
 
 
-def write_case(folder: Path, case: Segmented) -> list[str]:
-    """Everything but the report of the run; gives the names of the files.
+def write_case(folder: Path, case: Segmented, facts: Mapping[str, str]) -> list[str]:
+    """Everything but the report of the run; gives the names of the files. ``facts`` are on how it was made, for the page.
 
     Raises:
         BrainUNetError: the disk is full or the folder can't be written.
@@ -93,7 +95,10 @@ def write_case(folder: Path, case: Segmented) -> list[str]:
         {name: float(case.statistics[name]["volume_ml"]) for name in ("ET", "TC", "WT")},
         demo=DEMO if case.demo else "",
     )
-    return [*names, LABEL_NAMES, STATISTICS, PREVIEW]
+    write_prediction_report(
+        folder / PAGE, case.name, folder / PREVIEW, case.statistics, case.review, facts, demo=DEMO if case.demo else ""
+    )
+    return [*names, LABEL_NAMES, STATISTICS, PREVIEW, PAGE]
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

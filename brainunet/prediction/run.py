@@ -20,7 +20,7 @@ from brainunet.files import remove_leftovers, writing_folder_aside
 from brainunet.inference.segmenter import Prediction
 from brainunet.labels import LABELS, Label
 from brainunet.modelfile import ModelCard
-from brainunet.prediction.grid import onto_files_grid, read_case
+from brainunet.prediction.grid import ReadCase, onto_files_grid, read_case
 from brainunet.prediction.outputs import FORMAT, REPORT, Segmented, report_of, require_free, write_case, write_json
 from brainunet.prediction.review import Finding, reasons_to_review
 from brainunet.prediction.statistics import statistics
@@ -140,7 +140,7 @@ def _one(name: str, case: Case, segmenter: Segments, folder: Path, wanted: Wante
     reference = next(iter(case.images.values()))
     segmented = Segmented(name, reference, read, labels, entropy, probabilities, figures, review, wanted.demo)
     with writing_folder_aside(folder, replace=replace) as aside:
-        names = write_case(aside, segmented)
+        names = write_case(aside, segmented, _for_people(segmenter, prediction, read))
         clock.append(time.perf_counter())
         seconds = {stage: round(after - before, 3) for stage, before, after in zip(_STAGES, clock, clock[1:], strict=False)}
         facts = prediction.facts
@@ -184,6 +184,21 @@ def _model(segmenter: Segments) -> dict[str, Any]:
         "release": card.release.name if card.release else None,
         "federation": card.release.federation if card.release else None,
         "round": card.round if card.run else None,
+    }
+
+
+def _for_people(segmenter: Segments, prediction: Prediction, read: ReadCase) -> dict[str, str]:
+    model, facts = _model(segmenter), prediction.facts
+    spacing = " x ".join(f"{side:.2f}" for side in read.spacing_mm)
+    release = f", release {model['release']} of {model['federation']}, round {model['round']}" if model["release"] else ""
+    return {
+        "model": f"{model['title']}{release}",
+        "trained on": str(model["trained_on"]),
+        "SHA-256 of its weights": segmenter.digest,
+        "program": f"brainunet {__version__}, {facts.engine} in {facts.precision} on {facts.device}, {facts.way}",
+        "voxels": f"{spacing} mm" + (", resampled to 1 mm for the network" if read.resampled else ""),
+        "labels": "1 NETC, 2 SNFH, 3 ET (BraTS 2023); TC = NETC + ET, WT = all three",
+        "warnings": "; ".join(facts.warnings) or "none",
     }
 
 

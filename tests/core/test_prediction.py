@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
+import resource
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from brainunet.prediction.inputs import case_of_files, cases_to_segment
 from brainunet.prediction.review import REVIEW_RULES, Finding, reasons_to_review
 from brainunet.prediction.statistics import statistics
 from brainunet.records import Case
+from brainunet.registry.pulled import PulledModel, remember
 from brainunet.starter import STARTER
 from tests.support.simulation import Ended, run
 
@@ -129,6 +133,20 @@ def test_interpolation_is_exact_for_a_plane() -> None:
     np.testing.assert_allclose(interpolate(2 * x - y + 3 * z, at), 2 * a - b + 3 * c, rtol=1e-6)
 
 
+def test_another_library_sees_the_segmentation_on_the_image(tmp_path: Path) -> None:
+    sitk: Any = pytest.importorskip("SimpleITK")
+    turned = np.eye(4)
+    turned[:3, :3] = [[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, -2.5]]
+    case = _case(tmp_path, turned, (20, 21, 22))
+    array = np.zeros((20, 21, 22), np.uint8)
+    write_volume_like(tmp_path / "seg.nii.gz", case.images[Modality.T1C], array)
+
+    image, made = (sitk.ReadImage(str(path)) for path in (case.images[Modality.T1C], tmp_path / "seg.nii.gz"))
+
+    for of in ("GetSize", "GetOrigin", "GetSpacing", "GetDirection"):
+        assert getattr(image, of)() == getattr(made, of)()
+
+
 class TestInputs:
     def test_two_files_for_one_modality_are_refused_by_name(self, tmp_path: Path) -> None:
         _case(tmp_path, np.eye(4), (40, 40, 40))
@@ -218,6 +236,7 @@ class TestCommand:
             assert bytes(nib.load(volume).header["descrip"].item()).startswith(b"DEMONSTRATION")
         assert json.loads((folder / "run_report.json").read_text())["demonstration"]
         assert "DEMONSTRATION" in json.loads((folder / "statistics.json").read_text())["demonstration"]
+        assert "DEMONSTRATION" in (folder / "report.html").read_text()
         assert (folder / "preview.png").read_bytes().startswith(b"\x89PNG")
 
     def test_a_model_of_phantoms_is_refused_without_demo(self, data: Path, tmp_path: Path) -> None:
@@ -250,6 +269,67 @@ class TestCommand:
         assert ran.code == 3
         assert "t2f.nii.gz" in ran.err
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["Other-1"]
+
+    @pytest.mark.parametrize(
+        ("harm", "said"),
+        [
+            ("text", "NIfTI"),
+            ("nan", "NaN"),
+            ("4d", "4 axes"),
+            ("shape", "the grid of"),
+            ("zero", "every voxel of every modality is 0"),
+            ("head", "not skull-stripped"),
+        ],
+    )
+    def test_a_file_that_is_no_image_of_a_brain_is_refused_with_the_reason(
+        self, data: Path, tmp_path: Path, harm: str, said: str
+    ) -> None:
+        shutil.rmtree(data / "b")
+        for path in (data / "a").iterdir():
+            image = nib.load(path)
+            array = np.asarray(image.dataobj).astype(np.float32)
+            if harm == "text":
+                path.write_bytes(b"Dear colleague, the images are on the CD. " * 20)
+                continue
+            if harm == "nan":
+                array[0, 0, 0] = np.nan
+            elif harm == "4d":
+                array = np.stack([array, array], axis=-1)
+            elif harm == "shape" and "t2w" in path.name:
+                array = array[:-1]
+            elif harm == "zero":
+                array[:] = 0
+            elif harm == "head":
+                array += 5
+            nib.save(nib.Nifti1Image(array, image.affine), path)
+        ran = self.run(data, tmp_path / "out")
+        assert ran.code == 3
+        assert said in ran.err
+        assert "Traceback" not in ran.err
+        assert not list((tmp_path / "out").glob("*"))
+
+    def test_a_full_disk_leaves_nothing_half_written(self, data: Path, tmp_path: Path) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # bytes of a file, as if the disk ended there
+        try:
+            ran = self.run(data, tmp_path / "out")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert ran.code == 1
+        assert "can't be written" in ran.err
+        assert not list((tmp_path / "out").glob("*"))
+
+    def test_without_a_model_the_one_pulled_last_is_used_and_named(self, data: Path, tmp_path: Path) -> None:
+        home = tmp_path / "home"
+        sha256 = hashlib.sha256(STARTER.read_bytes()).hexdigest()
+        pulled = PulledModel(
+            name="v3", file=str(STARTER), federation="Lakeside", sha256=sha256, round=7, pulled_at=datetime.now(UTC)
+        )
+        remember(home, pulled)
+        asked = ("predict", "-i", str(data), "-o", str(tmp_path / "out"), "--home", str(home), "--demo", "--engine", "torch")
+        ran = run(brainunet, *asked)
+        assert ran.code == 0, ran.err
+        assert "v3 of Lakeside, round 7" in ran.out
 
     def test_output_is_kept_by_resume_and_replaced_by_overwrite_and_else_refused(self, data: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
