@@ -141,7 +141,7 @@ def files_by_case(
     files: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     problems: list[Problem] = []
     for path in paths:
-        found, more = ([path], []) if path.is_file() and not folders_only else _files_below(path)
+        found, more = _files_below(path) if folders_only or not _is_file(path) else ([path], [])
         problems += more
         for file in found:
             if _DECATHLON.match(file.name):
@@ -167,6 +167,13 @@ def told_by_name(file: Path) -> tuple[str, str] | None:
             return match["case"] or file.absolute().parent.name, kind
     match = _LAST_WORDS[-1].match(stem)
     return (match["case"], "") if match and match["case"] else None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # in a folder that may not be entered: looking into it will say so
+        return False
 
 
 def _files_below(root: Path) -> tuple[list[Path], list[Problem]]:
