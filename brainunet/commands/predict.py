@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from brainunet.inference.segmenter import EngineOptions
     from brainunet.labels import Modality
     from brainunet.prediction.run import Done
-    from brainunet.records import Case, Problem
+    from brainunet.records import Problem
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?) ?(?P<unit>[KMGT]?)i?B?", re.IGNORECASE)
@@ -84,23 +84,31 @@ def predict(
     path, pulled = _model(model, home.expanduser())
 
     from brainunet.inference.segmenter import open_segmenter
+    from brainunet.prediction.names import named as named_cases
     from brainunet.prediction.run import Wanted, predict_cases
 
     segmenter = open_segmenter(path, options)
     card = segmenter.card
-    knows_no_patient = _require_demo(path, card.trained_on, demo=demo)
+    is_demo = _require_demo(path, card.trained_on, demo=demo)
     found = _cases(inputs or [], named, card.model.modalities)
-    cases = _named(found.cases, pseudonym)
-    asked = {"engine": engine, "precision": precision, "device": device, "way": way, "tta": tta}
-    wanted = Wanted(probabilities, uncertainty, asked, overwrite, resume, knows_no_patient)
+    cases = named_cases(found.cases, pseudonym, out)
+    asked = {
+        "engine": engine,
+        "precision": precision,
+        "device": device,
+        "way": way,
+        "tta": tta,
+        "max_memory": options.max_memory_bytes,
+    }
+    wanted = Wanted(probabilities, uncertainty, asked, overwrite, resume, is_demo)
     with progress_bar(hidden=quiet or as_json) as progress:
         task = progress.add_task("cases", total=len(cases))
         done, more = predict_cases(cases, segmenter, out, wanted, on_case=lambda: progress.advance(task))
     problems = [*found.problems, *more]
     if as_json:
-        typer.echo(json.dumps(_facts(done, problems, segmenter.describe(), pulled)))
+        typer.echo(json.dumps(_facts(done, problems, segmenter.describe(), pulled, hidden=pseudonym is not None)))
     elif not quiet:
-        _print(done, pulled or card.title, out, demo=knows_no_patient)
+        _print(done, pulled or card.title, out, demo=is_demo)
     for problem in problems:
         typer.echo(f"left out: {problem.reason}", err=True)
     if problems:
@@ -157,16 +165,16 @@ def _model(model: Path | None, home: Path) -> tuple[Path, str | None]:
 
 
 def _require_demo(path: Path, trained_on: str, *, demo: bool) -> bool:
-    """Whether the model has seen no patient, which only a demonstration may use."""
-    knows_no_patient = trained_on in ("phantoms", "nothing")
-    if knows_no_patient and not demo:
+    """Whether the model was trained on made-up cases (also beside real ones) or on none: only a demonstration may use it."""
+    is_demo = "phantoms" in trained_on or trained_on == "nothing"
+    if is_demo and not demo:
         raise ConfigError(
             path,
-            found=f"a model trained on {trained_on}, which knows no patient",
+            found=f"a model trained on {trained_on}",
             expected="a model trained on real cases",
             remedy="choose another model, or say --demo: then all output is marked as a demonstration",
         )
-    return knows_no_patient
+    return is_demo
 
 
 def _cases(inputs: Sequence[Path], named: dict[Modality, Path], modalities: Sequence[Modality]) -> Any:
@@ -175,16 +183,10 @@ def _cases(inputs: Sequence[Path], named: dict[Modality, Path], modalities: Sequ
     return case_of_files(named, modalities) if named else cases_to_segment(inputs, modalities)
 
 
-def _named(cases: Sequence[Case], pseudonym: str | None) -> list[tuple[str, Case]]:
-    """Each case with its name in the output."""
-    if pseudonym is None:
-        return [(case.case_id, case) for case in cases]
-    if len(cases) == 1:
-        return [(pseudonym, cases[0])]
-    return [(f"{pseudonym}-{number:03d}", case) for number, case in enumerate(cases, start=1)]
-
-
-def _facts(done: Sequence[Done], problems: Sequence[Problem], described: dict[str, Any], pulled: str | None) -> dict[str, Any]:
+def _facts(
+    done: Sequence[Done], problems: Sequence[Problem], described: dict[str, Any], pulled: str | None, *, hidden: bool
+) -> dict[str, Any]:
+    """For programs. ``hidden``: a reason may name a file, and so a patient; it is told on the terminal alone."""
     return {
         "model": {**described, "pulled": pulled},
         "cases": [
@@ -198,7 +200,10 @@ def _facts(done: Sequence[Done], problems: Sequence[Problem], described: dict[st
             }
             for case in done
         ],
-        "problems": [{"case_id": problem.case_id, "reason": problem.reason} for problem in problems],
+        "problems": [
+            {"case_id": None, "reason": "told on stderr"} if hidden else {"case_id": problem.case_id, "reason": problem.reason}
+            for problem in problems
+        ],
     }
 
 
@@ -209,7 +214,7 @@ def _print(done: Sequence[Done], model: str, out: Path, *, demo: bool) -> None:
 
     typer.echo(f"model: {model}")
     if demo:
-        typer.echo("DEMONSTRATION: this model knows no patient")
+        typer.echo("DEMONSTRATION: this model was trained on made-up cases, or on none")
     if not done:
         return
     table = Table("case", "ET ml", "TC ml", "WT ml", "seconds", "please review")

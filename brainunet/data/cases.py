@@ -164,7 +164,8 @@ def told_by_name(file: Path) -> tuple[str, str] | None:
         return None
     for pattern in _LAST_WORDS:
         if (match := pattern.match(stem)) and (kind := _kind(match["kind"])):
-            return match["case"] or file.absolute().parent.name, kind
+            # the folder's own name, also where it was called "." or ".."; a link is not followed
+            return match["case"] or Path(os.path.normpath(file.absolute())).parent.name or "case", kind
     match = _LAST_WORDS[-1].match(stem)
     return (match["case"], "") if match and match["case"] else None
 

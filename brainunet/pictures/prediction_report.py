@@ -30,7 +30,7 @@ def write_prediction_report(
         statistics: name of a structure -> its figures.
         review: rule -> why it asks for a look.
         facts: what -> value, on how it was made.
-        demo: what to say of a model that knows no patient; empty for any other.
+        demo: what to say of a model of made-up cases; empty for any other.
 
     Raises:
         BrainUNetError: the disk is full or the folder can't be written.

@@ -35,7 +35,7 @@ def draw_preview(
     Args:
         image, labels, brain: (X, Y, Z) in canonical orientation.
         volumes_ml: name -> volume, as it is to be told.
-        demo: what to say of a model that knows no patient; empty for any other.
+        demo: what to say of a model of made-up cases; empty for any other.
 
     Raises:
         BrainUNetError: the disk is full or the folder can't be written.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from brainunet.labels import LABELS
 from brainunet.pictures.prediction_report import write_prediction_report
 from brainunet.pictures.preview import PURPOSE, draw_preview
 from brainunet.prediction.grid import ReadCase
+from brainunet.records import Case
 
 FORMAT: Final = "brainunet-prediction-1"
 REPORT: Final = "run_report.json"
@@ -41,7 +44,7 @@ class Segmented:
         probabilities: (L, X, Y, Z) if they are to be written, else None.
         statistics: by region and label.
         review: rule -> reason.
-        demo: the model knows no patient.
+        demo: the model was trained on made-up cases, or on none.
     """
 
     name: str
@@ -122,6 +125,44 @@ def report_of(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         return None
     return told if isinstance(told, dict) and told.get("format") == FORMAT else None
+
+
+def input_digests(case: Case) -> dict[str, str]:
+    """Modality -> SHA-256 of its file.
+
+    Raises:
+        DataError: a file that can't be read.
+    """
+    return {modality.value: _sha256(path) for modality, path in case.images.items()}
+
+
+def require_distinct(case_id: str, digests: Mapping[str, str]) -> None:
+    """Pass if no file stands for two modalities.
+
+    Raises:
+        DataError: one does.
+    """
+    for one, other in itertools.combinations(digests, 2):
+        if digests[one] == digests[other]:
+            raise DataError(
+                case_id,
+                found=f"the same image as {one} and as {other}",
+                expected="a file of its own for each modality",
+                remedy="find out which of them it is, and name the right file for the other",
+            )
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(
+            path,
+            found=error.strerror or "a file that can't be read",
+            expected="a NIfTI volume",
+            remedy="check that it is there and that you may read it",
+        ) from None
 
 
 def require_free(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import sys
 import time
@@ -21,7 +20,17 @@ from brainunet.inference.segmenter import Prediction
 from brainunet.labels import LABELS, Label
 from brainunet.modelfile import ModelCard
 from brainunet.prediction.grid import ReadCase, onto_files_grid, read_case
-from brainunet.prediction.outputs import FORMAT, REPORT, Segmented, report_of, require_free, write_case, write_json
+from brainunet.prediction.outputs import (
+    FORMAT,
+    REPORT,
+    Segmented,
+    input_digests,
+    report_of,
+    require_distinct,
+    require_free,
+    write_case,
+    write_json,
+)
 from brainunet.prediction.review import Finding, reasons_to_review
 from brainunet.prediction.statistics import statistics
 from brainunet.records import Case, Problem
@@ -47,7 +56,7 @@ class Wanted:
     Attributes:
         asked: the engine's options, by name: results of others are not gone on with.
         overwrite, resume: what to do with output that is there; at most one.
-        demo: the model knows no patient.
+        demo: the model was trained on made-up cases, or on none.
     """
 
     probabilities: bool = False
@@ -106,7 +115,7 @@ def predict_cases(
 
 
 def _one(name: str, case: Case, segmenter: Segments, folder: Path, wanted: Wanted) -> Done:
-    inputs = {modality.value: _sha256(path) for modality, path in case.images.items()}
+    inputs = input_digests(case)
     replace = wanted.overwrite
     if wanted.resume and (folder.exists() or folder.is_symlink()):
         earlier = report_of(folder)
@@ -118,6 +127,7 @@ def _one(name: str, case: Case, segmenter: Segments, folder: Path, wanted: Wante
         replace = True
     clock = [time.perf_counter()]
     read = read_case(case, segmenter.card.model.modalities, segmenter.card.preprocess)
+    require_distinct(name, inputs)
     clock.append(time.perf_counter())
     prediction = segmenter.predict(read.image)
     clock.append(time.perf_counter())
@@ -213,19 +223,6 @@ def _same(earlier: Mapping[str, Any], segmenter: Segments, wanted: Wanted, input
         and earlier.get("settings") == wanted.settings
         and earlier.get("inputs_sha256") == inputs
     )
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(
-            path,
-            found=error.strerror or "a file that can't be read",
-            expected="a NIfTI volume",
-            remedy="check that it is there and that you may read it",
-        ) from None
 
 
 def _peak_bytes() -> int | None:

@@ -23,6 +23,7 @@ from brainunet.errors import DataError, MissingModality
 from brainunet.evaluation.matching import case_of
 from brainunet.files import writing_folder_aside
 from brainunet.labels import Modality
+from brainunet.modelfile import read_model, write_model
 from brainunet.prediction.grid import interpolate, onto_files_grid, read_case
 from brainunet.prediction.inputs import case_of_files, cases_to_segment
 from brainunet.prediction.review import REVIEW_RULES, Finding, reasons_to_review
@@ -55,9 +56,9 @@ def _case(
     """A ball of a brain with a brighter ball in it, in every modality."""
     folder.mkdir(parents=True, exist_ok=True)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    image = np.random.default_rng(0).integers(50, 60, shape) * _ball(shape, spacing, 18)
-    image[_ball(shape, spacing, 7)] += 200
-    for modality in THREE:
+    for number, modality in enumerate(THREE):
+        image = np.random.default_rng(number).integers(50, 60, shape) * _ball(shape, spacing, 18)
+        image[_ball(shape, spacing, 7)] += 200
         made = nib.Nifti1Image(image.astype(np.int16), affine)
         made.set_qform(affine, code=qform)
         made.set_sform(affine, code=sform)
@@ -261,6 +262,76 @@ class TestCommand:
             if path.is_file():
                 raw = path.read_bytes()
                 assert SECRET.encode() not in (raw if path.suffix != ".gz" else nib.load(path).header.binaryblock)
+
+    def test_a_pseudonym_stays_with_its_patient_when_others_join(self, data: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        self.run(data, out, "--pseudonym", "X")
+        reports = [out / name / "run_report.json" for name in ("X-001", "X-002")]
+        before = [json.loads(path.read_text())["inputs_sha256"] for path in reports]
+        _case(data / "0", np.eye(4), (44, 40, 40), "AAA-first")  # sorts before the others
+
+        assert self.run(data, out, "--pseudonym", "X", "--resume").code == 0
+
+        assert [json.loads(path.read_text())["inputs_sha256"] for path in reports] == before
+        assert sorted(path.name for path in out.iterdir()) == ["X-001", "X-002", "X-003"]
+        assert self.run(data, out, "--pseudonym", "X", "--overwrite").code == 0
+        assert [json.loads(path.read_text())["inputs_sha256"] for path in reports] == before
+
+    def test_a_pseudonym_is_never_given_to_a_second_patient(self, data: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        assert self.run(data / "a", out, "--pseudonym", "X").code == 0
+
+        for more in ("--resume", "--overwrite"):
+            ended = self.run(data / "b", out, "--pseudonym", "X", more)
+            assert ended.code == 3
+            assert "under this pseudonym" in ended.err
+
+        assert self.run(data / "a", out, "--pseudonym", "X", "--resume").code == 0
+
+    def test_json_of_a_case_that_failed_holds_no_name_under_a_pseudonym(self, data: Path, tmp_path: Path) -> None:
+        broken = data / "a" / f"{SECRET}-t2f.nii.gz"
+        broken.write_bytes(broken.read_bytes()[:500])
+        _case(data / "c", np.eye(4), (40, 40, 40), f"{SECRET}9").images[Modality.T1C].unlink()
+
+        ended = self.run(data, tmp_path / "out", "--pseudonym", "X", "--json")
+
+        assert ended.code == 3
+        assert len(json.loads(ended.out)["problems"]) == 2
+        assert SECRET not in ended.out
+        assert f"{SECRET}-t2f.nii.gz" in ended.err  # the person at the terminal must know which
+
+    def test_one_file_as_two_modalities_is_refused(self, data: Path, tmp_path: Path) -> None:
+        files = {m: data / "a" / f"{SECRET}-{m}.nii.gz" for m in ("t1c", "t2f")}
+        twice = ("--t1c", files["t1c"], "--t2w", files["t1c"], "--t2f", files["t2f"])
+        known = ("--model", STARTER, "--engine", "torch", "--demo", "-o", tmp_path / "out")
+
+        ended = run(brainunet, "predict", *twice, *known)
+
+        assert ended.code == 3
+        assert "the same image as t1c and as t2w" in ended.err
+        assert not (tmp_path / "out" / SECRET).exists()
+
+    def test_files_named_by_modality_alone_take_the_folders_own_name(
+        self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for path in (data / "a").iterdir():
+            path.rename(path.with_name(path.name.removeprefix(f"{SECRET}-")))
+        (data / "a" / "below").mkdir()
+        monkeypatch.chdir(data / "a" / "below")
+
+        assert self.run(Path(".."), tmp_path / "out").code == 0
+
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
+
+    def test_a_model_that_saw_phantoms_and_patients_is_for_demonstrations_too(self, data: Path, tmp_path: Path) -> None:
+        weights, card = read_model(STARTER)
+        mixed = tmp_path / "mixed.safetensors"
+        write_model(mixed, weights, card.model_copy(update={"trained_on": "phantoms and real cases"}))
+
+        ended = run(brainunet, "predict", "-i", data, "-o", tmp_path / "out", "--model", mixed)
+
+        assert ended.code == 4
+        assert "--demo" in ended.err
 
     def test_a_bad_case_is_told_and_the_others_go_on(self, data: Path, tmp_path: Path) -> None:
         broken = data / "a" / f"{SECRET}-t2f.nii.gz"
