@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -107,11 +108,15 @@ def open_openvino(
         )
     stride = 2 ** (len(WIDTHS[card.model.preset]) - 1)
     graph = graph_of(model, card, weights, cache)
-    full = OpenVinoEngine(graph, stride, threads=threads)
+    full = OpenVinoEngine(graph.network, stride, threads=threads)
     if precision == "fp32" or (precision == "auto" and not _has_bf16()):
         return full
-    half = OpenVinoEngine(graph, stride, half=True, threads=threads)
-    if agree(half.logits, full.logits, trial_image(len(card.model.modalities), TRIAL_SIDE)):
+    half = OpenVinoEngine(graph.network, stride, half=True, threads=threads)
+
+    def is_right() -> bool:
+        return agree(half.logits, full.logits, trial_image(len(card.model.modalities), TRIAL_SIDE))
+
+    if graph.remembered(f"bf16 is right on {_processor()}", is_right):
         return half
     if precision == "bf16":
         raise wrong_in_bf16()
@@ -120,3 +125,10 @@ def open_openvino(
 
 def _has_bf16() -> bool:
     return "BF16" in openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _processor() -> str:
+    """Its name and all that OpenVINO says it can do: another one may get wrong what this one gets right."""
+    core = openvino().Core()
+    can = sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    return f"{core.get_property('CPU', 'FULL_DEVICE_NAME')} ({platform.machine()}; {', '.join(can)})"

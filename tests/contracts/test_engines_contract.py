@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from brainunet.data.cases import find_cases
 from brainunet.data.phantom import write_phantoms
 from brainunet.data.preprocess import prepare
 from brainunet.errors import BrainUNetError, ConfigError, DataError
+from brainunet.inference import openvino_graph
 from brainunet.inference.segmenter import EngineOptions, Segmenter, open_segmenter
 from brainunet.inference.window import FloatArray
 from brainunet.labels import DEFAULT_MODALITIES, Modality, Region
@@ -29,6 +31,14 @@ from brainunet.starter import STARTER
 ENGINES = ("torch", "openvino")
 WAYS = ("one-pass", "windows")
 TRUTH = EngineOptions(engine="torch", precision="fp32")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Graphs are sealed with a secret in the user's home: not in that of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -151,21 +161,59 @@ def test_a_graph_that_was_damaged_or_is_of_another_model_is_made_anew(tmp_path: 
     fp32 = options("openvino", precision="fp32")
     true = probabilities(open_segmenter(model, fp32))
     about = kept(model) / "about.json"
-    whole = json.loads(about.read_text())
     damages: list[Callable[[], object]] = [
         lambda: (kept(model) / "network.bin").write_bytes(b"\0" * 100),
         lambda: (kept(model) / "network.xml").unlink(),
         lambda: about.write_text("[]"),
         lambda: about.write_text("{"),
-        lambda: about.write_text(json.dumps({**whole, "weights_sha256": "0" * 64})),
-        lambda: about.write_text(json.dumps({**whole, "format": 0})),
+        lambda: about.write_text('{"told": {}, "seal": "ü"}'),
+        lambda: about.write_text(about.read_text().replace('"format": 2', '"format": 1')),
     ]
     for damage in damages:
         damage()
+        broken = about.read_text()
 
         np.testing.assert_array_equal(probabilities(open_segmenter(model, fp32)), true)
-        assert {**json.loads(about.read_text()), "sha256": {}} == {**whole, "sha256": {}}  # names in a graph vary
+        assert about.read_text() != broken or (kept(model) / "network.xml").exists()
+        made = (kept(model) / "network.bin").stat().st_mtime_ns
+        probabilities(open_segmenter(model, fp32))
+        assert (kept(model) / "network.bin").stat().st_mtime_ns == made  # and what was made is used
     assert sorted(path.name for path in tmp_path.iterdir()) == ["random.safetensors", "random.safetensors.openvino"]
+
+
+def test_nobody_can_put_another_network_under_a_models_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "theirs").mkdir()
+    ours, theirs = random_model(tmp_path / "ours"), random_model(tmp_path / "theirs", norm="instance")
+    fp32 = options("openvino", precision="fp32")
+    true = probabilities(open_segmenter(ours, fp32))
+    monkeypatch.setenv("HOME", str(tmp_path / "attacker"))  # who knows the format, and has a secret of their own
+    probabilities(open_segmenter(theirs, fp32))
+    key = json.loads((kept(ours) / "about.json").read_text())["told"]["key"]
+    told = json.loads((kept(theirs) / "about.json").read_text())["told"]
+    forged = openvino_graph._sealed({**told, "key": key})
+    monkeypatch.undo()
+    shutil.rmtree(kept(ours))
+    shutil.copytree(kept(theirs), kept(ours))
+    (kept(ours) / "about.json").write_text(forged)
+
+    np.testing.assert_array_equal(probabilities(open_segmenter(ours, fp32)), true)
+
+
+def test_whether_bf16_is_right_is_tried_once_for_a_model_and_a_processor(tmp_path: Path) -> None:
+    graph = openvino_graph.Graph(None, tmp_path, {"weights_sha256": "a"})
+    asked: list[int] = []
+
+    def right() -> bool:
+        asked.append(1)
+        return True
+
+    for _ in range(2):
+        assert graph.remembered("bf16 on this", right)
+    assert len(asked) == 1
+    assert not graph.remembered("bf16 on that", lambda: False)
+    assert not openvino_graph.Graph(None, tmp_path, {"weights_sha256": "b"}).remembered("bf16 on this", lambda: False)
+    assert not openvino_graph.Graph(None, None, {}).remembered("bf16 on this", lambda: False)
 
 
 def test_a_model_in_a_folder_that_cant_be_written_is_used_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +225,7 @@ def test_a_model_in_a_folder_that_cant_be_written_is_used_all_the_same(tmp_path:
     for _ in range(2):
         probabilities(open_segmenter(model, options("openvino")))
 
-    assert len(list((home / ".cache" / "brainunet").iterdir())) == 1
+    assert len([path for path in (home / ".cache" / "brainunet").iterdir() if path.is_dir()]) == 1
     assert kept(model).read_text() == "in the way"
 
 
