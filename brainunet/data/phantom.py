@@ -20,7 +20,8 @@ from brainunet.data.centres import CENTRES
 from brainunet.data.made_up import MARK
 from brainunet.data.phantom_anatomy import make_anatomy
 from brainunet.data.phantom_scanner import SCANNERS, image_at, image_clean
-from brainunet.data.volumes import description_of, write_volume
+from brainunet.data.volumes import description_of
+from brainunet.data.written_volumes import write_volume
 from brainunet.errors import DataError, UsageError
 from brainunet.labels import Modality
 from brainunet.settings import nearest

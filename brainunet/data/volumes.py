@@ -1,7 +1,7 @@
-"""Reading and writing NIfTI volumes by their affine: the home of nibabel.
+"""Reading NIfTI volumes by their affine: the home of nibabel, with ``written_volumes``.
 
 Inside the project every volume lies in one canonical orientation, RAS+ (the closest axis permutation and flips, no
-resampling). :func:`to_layout_of` is the exact way back to the orientation a file had.
+resampling). The exact way back to the orientation a file had is ``written_volumes.to_layout_of``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from brainunet.errors import GeometryMismatch, UnreadableVolume
-from brainunet.files import writing_aside
+from brainunet.errors import UnreadableVolume
 from brainunet.records import Volume
 
 MAX_VOXELS = 512**3
@@ -28,10 +27,6 @@ MAX_EXTRA_BYTES = 2**24  # before the voxels (header extensions) and after them 
 MAX_INTENSITY = 1e30  # squares of it still fit a float64
 GRID_TOLERANCE_MM = 1e-2
 
-_GEOMETRY = (
-    *("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
-    *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
-)
 _EXPECTED = "a NIfTI volume (.nii or .nii.gz)"
 _COPY_AGAIN = "copy the file again from its source"
 _EXPORT_AGAIN = "export the volume again"
@@ -107,81 +102,14 @@ def _ceiling(header: Any) -> float | None:
     return float(_scaled(ends, *header.get_slope_inter()).max())
 
 
-def to_layout_of(path: Path, canonical: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """An array (X, Y, Z) in the canonical orientation, turned back to the voxel order of the file at ``path``.
+def header_and_affine(path: Path) -> tuple[Any, npt.NDArray[np.float64]]:
+    """The header of a file, checked, and where it puts its voxels; reads no voxel.
 
     Raises:
-        GeometryMismatch: the array's shape is not that of the file in canonical orientation.
-        UnreadableVolume: the file is not what it was when it was read.
+        UnreadableVolume: as for :func:`read_volume`, of the header.
     """
     header, _ = _read(path, with_voxels=False)
-    stored = nib.orientations.io_orientation(_affine(path, header))
-    back = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), stored)
-    turned: npt.NDArray[Any] = nib.orientations.apply_orientation(canonical, back)
-    if turned.shape != header.get_data_shape():
-        raise GeometryMismatch(
-            path,
-            found=f"shape {header.get_data_shape()}",
-            expected=f"shape {turned.shape}",
-            remedy="use the file that the array was made from",
-        )
-    return turned
-
-
-def write_volume(path: Path, array: npt.NDArray[Any], affine: npt.NDArray[np.float64], *, description: str = "") -> None:
-    """Write array (X, Y, Z) as .nii.gz with the affine as sform and qform, both codes 1 (scanner).
-
-    The file appears under its name only when it is whole.
-
-    Args:
-        description: for the header, up to 80 letters of ASCII.
-
-    Raises:
-        BrainUNetError: the disk is full or the folder can't be written.
-    """
-    image = nib.Nifti1Image(array, affine)
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    image.header.set_xyzt_units("mm")
-    image.header["descrip"] = description
-    # mtime=0: equal volumes give equal bytes; level 1: a tenth of the time for a few per cent of the size
-    compressed = gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)
-    with writing_aside(path) as aside:
-        aside.write_bytes(compressed)
-
-
-def write_volume_like(path: Path, like: Path, canonical: npt.NDArray[Any], *, description: str = "") -> None:
-    """Write an array in canonical orientation with exactly the geometry of the file ``like``: voxel order, both forms, codes.
-
-    Nothing else of that header is copied: it may hold a patient's name.
-
-    Args:
-        canonical: (X, Y, Z), or (X, Y, Z, N) for several values in each voxel.
-        description: for the header, up to 80 letters of ASCII.
-
-    Raises:
-        GeometryMismatch: the array's shape is not that of ``like`` in canonical orientation.
-        UnreadableVolume: ``like`` is not what it was when it was read.
-        BrainUNetError: the disk is full or the folder can't be written.
-    """
-    source, _ = _read(like, with_voxels=False)
-    if canonical.ndim == 4:
-        turned = np.stack([to_layout_of(like, channel) for channel in np.moveaxis(canonical, -1, 0)], axis=-1)
-    else:
-        turned = to_layout_of(like, canonical)
-    nifti_2 = source["sizeof_hdr"] == 540
-    header = (nib.Nifti2Header if nifti_2 else nib.Nifti1Header)()
-    header.set_data_dtype(turned.dtype)
-    header.set_data_shape(turned.shape)
-    for field in _GEOMETRY:
-        header[field] = source[field]
-    header["pixdim"][:4] = source["pixdim"][:4]
-    header.set_xyzt_units("mm")
-    header["descrip"] = description
-    image = (nib.Nifti2Image if nifti_2 else nib.Nifti1Image)(turned, None, header)
-    compressed = gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)  # as in write_volume
-    with writing_aside(path) as aside:
-        aside.write_bytes(compressed)
+    return header, _affine(path, header)
 
 
 def same_grid(a: Volume, b: Volume) -> bool:

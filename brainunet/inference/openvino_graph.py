@@ -78,7 +78,7 @@ def graph_of(model: Path, card: ModelCard, weights: Weights, elsewhere: Path | N
 
     From the folder ``MODEL.openvino`` beside the file, or one in ``elsewhere`` (None: the user's cache) where that can't be
     written. What is there is used only if this user's program made it, of these weights and with this version of OpenVINO, and
-    it is as it was written; else it is made anew. Whoever can write beside a model must not be able to put another network there.
+    it is as it was written; else it is made anew. Whoever can write beside a model can't put another network there.
 
     Raises:
         ConfigError: the graph must be made, and torch is not installed, or OpenVINO does not know an operation of the network.

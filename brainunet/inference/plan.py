@@ -15,8 +15,8 @@ from brainunet.presets import WIDTHS
 
 Way: TypeAlias = Literal["one-pass", "windows"]
 
-# Where nobody chose. Models trained on 64^3 patches, the default, lose most of a tumour in one pass over a whole brain
-# (docs/adr/0009), and a prediction should be made as the sites scored the model.
+# Where nobody chose. Models trained on patches do worse in one pass over a whole brain (docs/adr/0009 and 0023), and a
+# prediction should be made as the sites scored the model.
 DEFAULT_WAY: Final[Way] = "windows"
 SMALLEST_SIDE: Final = 32
 SIDE_STEP: Final = 16

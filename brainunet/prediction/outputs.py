@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from brainunet.data.volumes import write_volume_like
+from brainunet.data.written_volumes import write_volume_like
 from brainunet.errors import DataError
 from brainunet.files import writing_aside
 from brainunet.labels import LABELS

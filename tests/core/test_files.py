@@ -18,7 +18,7 @@ import pytest
 
 from brainunet.config import ModelConfig, PreprocessConfig
 from brainunet.data.cache import CaseCache
-from brainunet.data.volumes import write_volume
+from brainunet.data.written_volumes import write_volume
 from brainunet.errors import (
     BrainUNetError,
     ConfigError,

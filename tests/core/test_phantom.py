@@ -15,7 +15,8 @@ from brainunet.data.centres import CENTRES, centre_of
 from brainunet.data.made_up import MARK, is_made_up
 from brainunet.data.phantom import STYLES, Phantom, make_phantom, write_phantoms
 from brainunet.data.phantom_scanner import SCANNERS
-from brainunet.data.volumes import description_of, read_volume, write_volume
+from brainunet.data.volumes import description_of, read_volume
+from brainunet.data.written_volumes import write_volume
 from brainunet.errors import UsageError
 from brainunet.labels import LABELS, REGIONS, Label, Modality, Region
 from tests.support.cases import only_case

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from brainunet.data.volumes import describe_grid, read_volume, same_grid, to_layout_of, write_volume
+from brainunet.data.volumes import describe_grid, read_volume, same_grid
+from brainunet.data.written_volumes import to_layout_of, write_volume
 from brainunet.errors import GeometryMismatch
 from brainunet.records import Volume
 from tests.support.cases import assert_helps

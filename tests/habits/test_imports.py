@@ -69,7 +69,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "jinja2": ("brainunet/pictures",),
     "matplotlib": ("brainunet/pictures", "simulation/brainunet_sim"),
     "monai": ("brainunet/model/baselines.py",),
-    "nibabel": ("brainunet/data/volumes.py",),
+    "nibabel": ("brainunet/data/volumes.py", "brainunet/data/written_volumes.py"),
     "opacus": ("brainunet/training/private.py",),
     "plotly": _DASHBOARD,
     "openvino": ("brainunet/inference/openvino_engine.py", "brainunet/inference/openvino_graph.py"),
