@@ -27,6 +27,7 @@ Positive = Annotated[FiniteFloat, Field(gt=0)]
 NonNegative = Annotated[FiniteFloat, Field(ge=0)]
 PatchSide = Annotated[int, Field(ge=16, le=256, multiple_of=8)]
 Window: TypeAlias = tuple[PatchSide, PatchSide, PatchSide]
+Way: TypeAlias = Literal["windows", "one-pass"]  # how an image goes through a network (docs/adr/0009)
 Local: TypeAlias = Literal["none", "norm"]  # which parameters stay with each site
 Range: TypeAlias = tuple[FiniteFloat, FiniteFloat]
 
@@ -142,6 +143,15 @@ class AugmentConfig(Settings):
     dropout_probability: Probability = 0.0
     dropout_most: Annotated[int, Field(ge=1, le=3)] = 1
 
+    @property
+    def most_missing(self) -> int:
+        """How many modalities a network that was trained so has learned to do without.
+
+        >>> AugmentConfig().most_missing, AugmentConfig(dropout_probability=0.1, dropout_most=2).most_missing
+        (0, 2)
+        """
+        return self.dropout_most if self.dropout_probability > 0 else 0
+
     @classmethod
     def unfold(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """``values`` with the numbers of their preset; a name that is not known is left for the validator to refuse."""
@@ -221,6 +231,15 @@ class ValidationConfig(Settings):
     window: Window | None = (96, 96, 96)
     min_cases: Annotated[int, Field(ge=1, le=1000)] = 1
     metrics: Annotated[tuple[str, ...], Field(max_length=32)] = ("dice",)
+
+    @property
+    def way(self) -> Way:
+        """What the window comes to.
+
+        >>> ValidationConfig().way, ValidationConfig(window=None).way
+        ('windows', 'one-pass')
+        """
+        return "one-pass" if self.window is None else "windows"
 
     @field_validator("window", mode="before")
     @classmethod

@@ -15,6 +15,7 @@ from typing import Final
 from brainunet.errors import BrainUNetError, ConfigError
 
 _ASIDE: Final = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.part")  # the names that writing_aside gives
+_EARLIER: Final = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.earlier")  # of a folder while another takes its place
 
 
 @contextmanager
@@ -70,12 +71,13 @@ def writing_folder_aside(path: Path, *, replace: bool = False) -> Iterator[Path]
     """A temporary folder beside ``path``, flushed and renamed to it when the block ends well, removed when it does not.
 
     A process killed or a disk filled in the middle leaves no folder under ``path``, or the earlier one; never half of one.
-    ``replace`` removes an earlier folder once the new one is whole.
+    ``replace`` removes an earlier folder once the new one is whole. Of one that was killed between the two renamings
+    :func:`clear_folders` gives the earlier folder its name back.
 
     Raises:
         BrainUNetError: the disk is full, the folder can't be written, or ``path`` is there and may not be replaced.
     """
-    aside, earlier = (path.with_name(f".{path.name}.{secrets.token_hex(4)}.part") for _ in range(2))
+    aside, earlier = (path.with_name(f".{path.name}.{secrets.token_hex(4)}.{end}") for end in ("part", "earlier"))
     try:
         aside.mkdir(parents=True)
         yield aside
@@ -104,11 +106,19 @@ def writing_folder_aside(path: Path, *, replace: bool = False) -> Iterator[Path]
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process left in a folder while it wrote a folder aside."""
-    for left in folder.glob(".*.part"):
-        if left.is_dir() and not left.is_symlink() and _ASIDE.fullmatch(left.name):
-            shutil.rmtree(left, ignore_errors=True)
+def clear_folders(folder: Path) -> None:
+    """Remove what killed processes left in ``folder`` while they wrote folders aside, and give an earlier one its name back if
+    nothing had taken its place yet. Only for who knows that nobody writes there now.
+    """
+    for left in sorted(folder.iterdir()):
+        match = _ASIDE.fullmatch(left.name) or _EARLIER.fullmatch(left.name)
+        if match is None or left.is_symlink() or not left.is_dir():
+            continue
+        with suppress(OSError):
+            if match.re is _EARLIER and not (folder / match["name"]).exists():
+                left.rename(folder / match["name"])
+            else:
+                shutil.rmtree(left)
 
 
 def flush(path: Path) -> None:

@@ -19,7 +19,7 @@ import safetensors
 from pydantic import AwareDatetime, Field
 from safetensors.numpy import save_file
 
-from brainunet.config import ModelConfig, PreprocessConfig
+from brainunet.config import ModelConfig, PreprocessConfig, Way
 from brainunet.errors import ConfigError
 from brainunet.files import writing_aside
 from brainunet.labels import Convention
@@ -95,6 +95,9 @@ class ModelCard(Record):
         title: one line for people.
         model: architecture, preset, norm and the order of modalities.
         preprocess: the normalisation the weights were trained with.
+        accepts_missing: how many modalities may be missing (0 everywhere), since training left out as many.
+        scored_in: how the network was asked for its scores: in windows or in one pass over the brain. A prediction that nobody
+            decided on goes the same way.
         convention: the label numbers of its output.
         provenance: how these weights came to be, in words.
         trained_on: what kind of data; "phantoms" marks weights that know no real brain.
@@ -112,6 +115,8 @@ class ModelCard(Record):
     title: str
     model: ModelConfig
     preprocess: PreprocessConfig
+    accepts_missing: Annotated[int, Field(ge=0, le=3)] = 0
+    scored_in: Way = "windows"
     convention: Literal[Convention.BRATS2023] = Convention.BRATS2023
     provenance: str
     trained_on: TrainedOn

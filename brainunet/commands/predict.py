@@ -15,8 +15,10 @@ from brainunet.errors import ConfigError, DataError, UsageError
 from brainunet.terminal import progress_bar
 
 if TYPE_CHECKING:
+    from brainunet.data.cases import FoundCases
     from brainunet.inference.segmenter import EngineOptions
     from brainunet.labels import Modality
+    from brainunet.modelfile import ModelCard
     from brainunet.prediction.run import Done
     from brainunet.records import Problem
 
@@ -47,6 +49,9 @@ def predict(
     max_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="for the whole program, such as 3GB")] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="also write the probability of each label")] = False,
     uncertainty: Annotated[bool, typer.Option(help="write a map of the entropy")] = True,
+    keep_small: Annotated[
+        bool, typer.Option("--keep-small", help="leave small separate parts in that are taken out otherwise")
+    ] = False,
     pseudonym: Annotated[
         str | None, typer.Option(metavar="NAME", help="name of the case in all output; of many: NAME-001, NAME-002, ...")
     ] = None,
@@ -83,14 +88,15 @@ def predict(
     options = _options(engine, precision, device, way, threads, max_memory, tta=tta)
     path, pulled = _model(model, home.expanduser())
 
+    from brainunet.folders import hold_folder
     from brainunet.inference.segmenter import open_segmenter
     from brainunet.prediction.names import named as named_cases
-    from brainunet.prediction.run import Wanted, predict_cases
+    from brainunet.prediction.run import OUTPUT, Wanted, predict_cases
 
     segmenter = open_segmenter(path, options)
     card = segmenter.card
     is_demo = _require_demo(path, card.trained_on, demo=demo)
-    found = _cases(inputs or [], named, card.model.modalities)
+    found = _cases(inputs or [], named, card)
     cases = named_cases(found.cases, pseudonym, out)
     asked = {
         "engine": engine,
@@ -100,8 +106,8 @@ def predict(
         "tta": tta,
         "max_memory": options.max_memory_bytes,
     }
-    wanted = Wanted(probabilities, uncertainty, asked, overwrite, resume, is_demo)
-    with progress_bar(hidden=quiet or as_json) as progress:
+    wanted = Wanted(probabilities, uncertainty, keep_small, asked, overwrite, resume, is_demo)
+    with hold_folder(out, OUTPUT), progress_bar(hidden=quiet or as_json) as progress:
         task = progress.add_task("cases", total=len(cases))
         done, more = predict_cases(cases, segmenter, out, wanted, on_case=lambda: progress.advance(task))
     problems = [*found.problems, *more]
@@ -177,10 +183,11 @@ def _require_demo(path: Path, trained_on: str, *, demo: bool) -> bool:
     return is_demo
 
 
-def _cases(inputs: Sequence[Path], named: dict[Modality, Path], modalities: Sequence[Modality]) -> Any:
+def _cases(inputs: Sequence[Path], named: dict[Modality, Path], card: ModelCard) -> FoundCases:
     from brainunet.prediction.inputs import case_of_files, cases_to_segment
 
-    return case_of_files(named, modalities) if named else cases_to_segment(inputs, modalities)
+    modalities, most = card.model.modalities, card.accepts_missing
+    return case_of_files(named, modalities, most) if named else cases_to_segment(inputs, modalities, most)
 
 
 def _facts(

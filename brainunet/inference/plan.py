@@ -7,17 +7,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
-from brainunet.config import ValidationConfig, Window
+from brainunet.config import ValidationConfig, Way, Window
 from brainunet.errors import ConfigError
 from brainunet.presets import WIDTHS
 
-Way: TypeAlias = Literal["one-pass", "windows"]
-
-# Where nobody chose. Models trained on patches do worse in one pass over a whole brain (docs/adr/0009 and 0023), and a
-# prediction should be made as the sites scored the model.
-DEFAULT_WAY: Final[Way] = "windows"
 SMALLEST_SIDE: Final = 32
 SIDE_STEP: Final = 16
 
@@ -43,7 +38,9 @@ COSTS: Final[Mapping[tuple[str, str], Cost]] = MappingProxyType(
     }
 )
 BASELINE_CHANNELS: Final = 128  # of the widest map of the networks that are not ours, MedNeXt's expansion counted
-PER_VOXEL: Final = 4 * 3 * 4  # of the whole image: logits, their sum, probabilities in float32
+PER_VOXEL: Final = 4 * (
+    3 * 4 + 2 * 4
+)  # of the whole image, float32: logits, their sum, probabilities; the image, and turned over
 
 
 @dataclass(frozen=True)
@@ -87,14 +84,17 @@ def plan(
     needs: Needs,
     size: Sequence[int],
     *,
-    way: Literal["auto", "one-pass", "windows"] = "auto",
+    usually: Way = "windows",
+    way: Way | None = None,
     window: Window | None = None,
     limit: int | None = None,
 ) -> Plan:
     """How to predict an image of ``size`` (X, Y, Z).
 
     Args:
-        way: "auto" is DEFAULT_WAY, and windows where one pass does not fit.
+        usually: where nobody chose a way; windows where one pass does not fit. A prediction should be made as the model was
+            scored: one that was trained on patches does worse in one pass over a whole brain (docs/adr/0009 and 0023).
+        way: that was chosen, whatever the model's.
         window: sides that were asked for; None takes those of validation, or smaller ones where these do not fit.
         limit: bytes that the program may take; None knows of no limit.
 
@@ -103,20 +103,22 @@ def plan(
     """
     if limit is None:
         limit = 2**63
-    if (way if way != "auto" else DEFAULT_WAY) == "one-pass":
+    if (way or usually) == "one-pass":
         whole = Plan(None, needs.bytes_for(size, None))
         if whole.estimated_bytes <= limit:
             return whole
         if way == "one-pass":
             raise _too_large("one pass", whole.estimated_bytes, limit, "choose windows (--way windows)")
+        said: tuple[str, ...] = ("in windows, though the model was scored in one pass: that needs more memory than there is",)
+    else:
+        said = ()
     usual = window or ValidationConfig().window
     assert usual is not None
     choices = [usual] if window else [usual, *_smaller(usual)]
     for choice in choices:
         bytes_needed = needs.bytes_for(size, choice)
         if bytes_needed <= limit:
-            said = () if choice == usual else (_shrunk(choice, usual),)
-            return Plan(choice, bytes_needed, said)
+            return Plan(choice, bytes_needed, said if choice == usual else (*said, _shrunk(choice, usual)))
     raise _too_large(
         f"a window of {_sides(choices[-1])} voxels",
         bytes_needed,

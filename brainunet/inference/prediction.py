@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -64,23 +65,34 @@ class Prediction:
     @property
     def entropy(self) -> FloatArray:
         """(X, Y, Z) float32: 0 where one label is certain, 1 where all are as likely. Computed anew each time."""
-        total = np.zeros(self.probabilities.shape[1:], np.float32)
-        for probability in self.probabilities:
-            # the limit of p log p at 0 is 0
-            total -= probability * np.log(np.maximum(probability, np.finfo(np.float32).tiny))
-        total /= math.log(len(self.probabilities))
-        return np.clip(total, 0, 1, out=total)
+        return entropy_of(self.probabilities)
 
 
-def largest(values: FloatArray) -> npt.NDArray[np.uint8]:
-    """(L, X, Y, Z) -> the index of each voxel's largest value, of the first one among equals.
+def entropy_of(probabilities: Iterable[FloatArray]) -> FloatArray:
+    """Of each voxel, as a share of the most there can be: the labels' probabilities (X, Y, Z), one after the other.
+
+    >>> entropy_of(np.array([[1.0, 0.5, 0.25], [0.0, 0.5, 0.25], [0, 0, 0.25], [0, 0, 0.25]], np.float32)).round(3).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    total, labels = np.zeros((), np.float32), 0
+    for probability in probabilities:
+        # the limit of p log p at 0 is 0
+        total = total - probability * np.log(np.maximum(probability, np.finfo(np.float32).tiny))
+        labels += 1
+    total /= math.log(labels)
+    return np.clip(total, 0, 1, out=total)
+
+
+def largest(values: Iterable[FloatArray]) -> npt.NDArray[np.uint8]:
+    """Values (X, Y, Z) of each label -> the index of each voxel's largest, of the first one among equals.
 
     >>> largest(np.array([[0.1, 0.4], [0.9, 0.4], [0.0, 0.2]], np.float32)).tolist()
     [1, 0]
     """
-    index = np.zeros(values.shape[1:], np.uint8)
-    best = values[0].copy()
-    for number, value in enumerate(values[1:], start=1):  # argmax over the first axis would copy all of them
+    rest = iter(values)
+    best = next(rest).copy()
+    index = np.zeros(best.shape, np.uint8)
+    for number, value in enumerate(rest, start=1):  # argmax over the first axis would copy all of them
         index[value > best] = number
         np.maximum(best, value, out=best)
     return index

@@ -43,7 +43,7 @@ class EngineOptions:
         precision: "auto" is bf16 where the processor has instructions for it and gets this network right, else fp32.
         threads: None leaves it to the engine.
         max_memory_bytes: of the whole program; the machine's free memory bounds it in any case.
-        way: "auto" is plan.DEFAULT_WAY, and windows where one pass does not fit.
+        way: "auto" is the way in which the model was scored, and windows where one pass does not fit.
         window: sides of the windows; None is that of validation.
         tta: the mean of the eight predictions of the image turned over along each axis or none.
         device: "auto" is the CPU, and a GPU where the engine is PyTorch and there is one.
@@ -120,7 +120,14 @@ class Segmenter:
         """
         options = self.options
         limits = [bound for bound in (options.max_memory_bytes, self.engine.free_bytes()) if bound is not None]
-        return plan(self._needs, size, way=options.way, window=options.window, limit=min(limits, default=None))
+        return plan(
+            self._needs,
+            size,
+            usually=self.card.scored_in,
+            way=None if options.way == "auto" else options.way,
+            window=options.window,
+            limit=min(limits, default=None),
+        )
 
     def predict(self, image: npt.NDArray[np.floating]) -> Prediction:
         """image (C, X, Y, Z) as made by ``data.preprocess.prepare``: one channel for each modality of the model, in its order.

@@ -16,9 +16,10 @@ import numpy.typing as npt
 from brainunet.data.written_volumes import write_volume_like
 from brainunet.errors import DataError
 from brainunet.files import writing_aside
-from brainunet.labels import LABELS
+from brainunet.labels import LABELS, Region
 from brainunet.pictures.prediction_report import write_prediction_report
 from brainunet.pictures.preview import PURPOSE, draw_preview
+from brainunet.prediction.components import Removed
 from brainunet.prediction.grid import ReadCase
 from brainunet.records import Case
 
@@ -40,6 +41,7 @@ class Segmented:
         name: of the case, as it is to be called in the output.
         reference: the file whose geometry the output takes.
         labels: (X, Y, Z).
+        removed: region -> what small components were taken out of ``labels``.
         entropy: (X, Y, Z) of 0 to 1, or None.
         probabilities: (L, X, Y, Z) if they are to be written, else None.
         statistics: by region and label.
@@ -51,6 +53,7 @@ class Segmented:
     reference: Path
     read: ReadCase
     labels: npt.NDArray[np.uint8]
+    removed: Mapping[Region, Removed]
     entropy: npt.NDArray[np.float32] | None
     probabilities: npt.NDArray[np.float32] | None
     statistics: Mapping[str, Mapping[str, Any]]

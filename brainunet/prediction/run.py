@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -15,11 +16,18 @@ import numpy.typing as npt
 
 from brainunet import __version__
 from brainunet.errors import DataError
-from brainunet.files import remove_leftovers, writing_folder_aside
-from brainunet.inference.segmenter import Prediction
-from brainunet.labels import LABELS, Label
+from brainunet.files import clear_folders, writing_folder_aside
+from brainunet.folders import FolderKind
+from brainunet.inference.prediction import Prediction, RunFacts
 from brainunet.modelfile import ModelCard
-from brainunet.prediction.grid import ReadCase, onto_files_grid, read_case
+from brainunet.prediction.components import BECOMES, committed_thresholds, without_small_components
+from brainunet.prediction.grid import (
+    ReadCase,
+    entropy_on_files_grid,
+    labels_on_files_grid,
+    probabilities_on_files_grid,
+    read_case,
+)
 from brainunet.prediction.outputs import (
     FORMAT,
     REPORT,
@@ -35,6 +43,7 @@ from brainunet.prediction.review import Finding, reasons_to_review
 from brainunet.prediction.statistics import statistics
 from brainunet.records import Case, Problem
 
+OUTPUT: Final = FolderKind("prediction", frozenset(), "", ())  # its folders of cases have an owner each
 _STAGES: Final = ("read", "network", "measure", "write")
 
 
@@ -54,6 +63,7 @@ class Wanted:
     """What is to be written and how the network is asked.
 
     Attributes:
+        keep_small: leave components in that are smaller than ``components.toml`` says.
         asked: the engine's options, by name: results of others are not gone on with.
         overwrite, resume: what to do with output that is there; at most one.
         demo: the model was trained on made-up cases, or on none.
@@ -61,6 +71,7 @@ class Wanted:
 
     probabilities: bool = False
     uncertainty: bool = True
+    keep_small: bool = False
     asked: Mapping[str, Any] = field(default_factory=dict)
     overwrite: bool = False
     resume: bool = False
@@ -69,7 +80,9 @@ class Wanted:
     @property
     def settings(self) -> dict[str, Any]:
         """What two runs must have alike for one to go on with the other's cases."""
-        return {"probabilities": self.probabilities, "uncertainty": self.uncertainty, "demo": self.demo, **self.asked}
+        told = {"probabilities": self.probabilities, "uncertainty": self.uncertainty, "demo": self.demo, **self.asked}
+        smallest = None if self.keep_small else {region.value: mm3 for region, mm3 in committed_thresholds().items()}
+        return {**told, "smallest_components_mm3": smallest}
 
 
 @dataclass(frozen=True)
@@ -91,18 +104,18 @@ def predict_cases(
     wanted: Wanted,
     on_case: Callable[[], None] = lambda: None,
 ) -> tuple[list[Done], list[Problem]]:
-    """Segment each case (with the name it is to have in the output) into ``out/NAME``.
+    """Segment each case (with the name it is to have in the output) into ``out/NAME``. Nobody else may write to ``out`` now.
 
     Raises:
         DataError: output that is there and may be neither kept nor replaced, before any work.
         BrainUNetError: the disk is full, or ``out`` can't be written: the next case would fare no better.
         ConfigError: a network that doesn't fit into memory.
     """
+    if out.is_dir():
+        clear_folders(out)
     if not (wanted.overwrite or wanted.resume):
         for name, _ in cases:
             require_free(out / name)
-    if out.is_dir():
-        remove_leftovers(out)
     done: list[Done] = []
     problems: list[Problem] = []
     for name, case in cases:
@@ -131,58 +144,71 @@ def _one(name: str, case: Case, segmenter: Segments, folder: Path, wanted: Wante
     clock.append(time.perf_counter())
     prediction = segmenter.predict(read.image)
     clock.append(time.perf_counter())
-    fine, box = onto_files_grid(prediction.probabilities, read)
-    there = tuple(slice(start, stop) for start, stop in box)
-    mapped = Prediction(fine, prediction.facts)
-    labels = np.zeros(read.brain.shape, np.uint8)
-    labels[there] = mapped.labels
-    entropy = probabilities = None
-    if wanted.uncertainty:
-        entropy = np.zeros(read.brain.shape, np.float32)
-        entropy[there] = mapped.entropy
-    if wanted.probabilities:
-        probabilities = np.zeros((len(LABELS), *read.brain.shape), np.float32)
-        probabilities[Label.BACKGROUND] = 1
-        probabilities[(slice(None), *there)] = fine
-    figures = statistics(labels, read.spacing_mm, entropy)
-    review = reasons_to_review(Finding(labels > 0, read.brain, figures))
+    segmented = _segmented(name, case, read, prediction, wanted)
     clock.append(time.perf_counter())
-    reference = next(iter(case.images.values()))
-    segmented = Segmented(name, reference, read, labels, entropy, probabilities, figures, review, wanted.demo)
     with writing_folder_aside(folder, replace=replace) as aside:
         names = write_case(aside, segmented, _for_people(segmenter, prediction, read))
         clock.append(time.perf_counter())
         seconds = {stage: round(after - before, 3) for stage, before, after in zip(_STAGES, clock, clock[1:], strict=False)}
-        facts = prediction.facts
         write_json(
             aside / REPORT,
             {
-                "format": FORMAT,
-                "purpose": "Research only. Not a medical device; not for diagnosis or treatment.",
-                "demonstration": wanted.demo,
-                "versions": {"brainunet": __version__, "python": platform.python_version(), "numpy": np.__version__},
-                "model": _model(segmenter),
-                "settings": wanted.settings,
-                "engine": {
-                    "engine": facts.engine,
-                    "precision": facts.precision,
-                    "device": facts.device,
-                    "threads": facts.threads,
-                    "way": facts.way,
-                    "passes": facts.passes,
-                },
+                **_about_the_program(segmenter, wanted, prediction.facts),
                 "inputs_sha256": inputs,
+                "missing_modalities": list(read.missing),
                 "spacing_mm": list(read.spacing_mm),
                 "resampled_to_1mm": read.resampled,
+                "removed_components": {region.value: asdict(removed) for region, removed in segmented.removed.items()},
                 "seconds": seconds,
                 "peak_memory_bytes": _peak_bytes(),
-                "warnings": list(facts.warnings),
-                "result": {"structures": figures, "review": review},
+                "result": {"structures": segmented.statistics, "review": segmented.review},
                 "files": names,
-                "entropy_scale": "uint8: 0 is certain, 255 is all labels as likely" if wanted.uncertainty else None,
             },
         )
-    return Done(name, folder, figures, review, clock[-1] - clock[0], kept=False)
+    return Done(name, folder, segmented.statistics, segmented.review, clock[-1] - clock[0], kept=False)
+
+
+def _segmented(name: str, case: Case, read: ReadCase, prediction: Prediction, wanted: Wanted) -> Segmented:
+    """The network's answer on the grid of the files, without its small components unless they were asked for."""
+    made = prediction.probabilities
+    labels = labels_on_files_grid(made, read)
+    smallest = dict.fromkeys(BECOMES, 0.0) if wanted.keep_small else committed_thresholds()
+    labels, removed = without_small_components(labels, math.prod(read.spacing_mm), smallest)
+    entropy = entropy_on_files_grid(made, read) if wanted.uncertainty else None
+    figures = statistics(labels, read.spacing_mm, entropy)
+    return Segmented(
+        name=name,
+        reference=next(iter(case.images.values())),
+        read=read,
+        labels=labels,
+        removed=removed,
+        entropy=entropy,
+        probabilities=probabilities_on_files_grid(made, read) if wanted.probabilities else None,
+        statistics=figures,
+        review=reasons_to_review(Finding(labels, read.brain, read.spacing_mm, figures, read.missing)),
+        demo=wanted.demo,
+    )
+
+
+def _about_the_program(segmenter: Segments, wanted: Wanted, facts: RunFacts) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "purpose": "Research only. Not a medical device; not for diagnosis or treatment.",
+        "demonstration": wanted.demo,
+        "versions": {"brainunet": __version__, "python": platform.python_version(), "numpy": np.__version__},
+        "model": _model(segmenter),
+        "settings": wanted.settings,
+        "engine": {
+            "engine": facts.engine,
+            "precision": facts.precision,
+            "device": facts.device,
+            "threads": facts.threads,
+            "way": facts.way,
+            "passes": facts.passes,
+        },
+        "warnings": list(facts.warnings),
+        "entropy_scale": "uint8: 0 is certain, 255 is all labels as likely" if wanted.uncertainty else None,
+    }
 
 
 def _model(segmenter: Segments) -> dict[str, Any]:
@@ -207,6 +233,7 @@ def _for_people(segmenter: Segments, prediction: Prediction, read: ReadCase) -> 
         "SHA-256 of its weights": segmenter.digest,
         "program": f"brainunet {__version__}, {facts.engine} in {facts.precision} on {facts.device}, {facts.way}",
         "voxels": f"{spacing} mm" + (", resampled to 1 mm for the network" if read.resampled else ""),
+        "missing": ", ".join(read.missing) or "no modality",
         "labels": "1 NETC, 2 SNFH, 3 ET (BraTS 2023); TC = NETC + ET, WT = all three",
         "warnings": "; ".join(facts.warnings) or "none",
     }

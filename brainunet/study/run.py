@@ -213,6 +213,8 @@ def _card(study: Study, split: Split, usable: UsableCases, before: ModelCard) ->
         title=f"{config.model.preset}, trained on {cases} {data}",
         model=config.model,
         preprocess=config.preprocess,
+        accepts_missing=config.train.augment.most_missing,
+        scored_in=config.validation.way,
         provenance=f"trained on {cases} {data}, from: {before.provenance}",
         trained_on=trained_on(before.trained_on, data),
         parent_sha256=before.weights_sha256,

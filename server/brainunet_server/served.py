@@ -167,6 +167,8 @@ class Served:
         seen = trained_on(card.trained_on, "real cases")
         made = {
             "trained_on": seen,
+            "accepts_missing": self.config.train.augment.most_missing,
+            "scored_in": self.config.validation.way,
             "provenance": f"federated by {self.config.name}, from: {card.provenance}",
             "config_sha256": row_of(self.run).config_sha256,
             "scores": {},

@@ -100,6 +100,8 @@ def federate(
     card = before.model_copy(
         update={
             "trained_on": trained_on(before.trained_on, seen),
+            "accepts_missing": config.train.augment.most_missing,
+            "scored_in": config.validation.way,
             "provenance": f"{how}, from: {before.provenance}",
             "config_sha256": run.config_sha256,
         }

@@ -31,6 +31,14 @@ def test_one_pass_is_taken_where_it_was_asked_for_and_fits() -> None:
         plan(PAPER, BRAIN, way="one-pass", limit=1_000 * MB)
 
 
+def test_the_models_own_way_is_taken_where_nobody_chose_and_memory_allows() -> None:
+    assert plan(PAPER, BRAIN, usually="one-pass").window is None
+    assert plan(PAPER, BRAIN, usually="one-pass", way="windows").window == (96, 96, 96)
+    short = plan(PAPER, BRAIN, usually="one-pass", limit=PAPER.bytes_for(BRAIN, (96, 96, 96)))
+    assert short.window == (96, 96, 96)
+    assert "though the model was scored in one pass" in short.warnings[0]
+
+
 def test_windows_shrink_until_they_fit_and_say_so() -> None:
     chosen = plan(PAPER, BRAIN, limit=PAPER.bytes_for(BRAIN, (64, 64, 64)))
 

@@ -14,8 +14,9 @@ from brainunet.config import PreprocessConfig
 from brainunet.data.volumes import description_of
 from brainunet.data.written_volumes import write_volume_like
 from brainunet.errors import DataError, MissingModality
-from brainunet.labels import Modality
-from brainunet.prediction.grid import interpolate, onto_files_grid, read_case
+from brainunet.labels import Label, Modality, Region
+from brainunet.prediction.components import without_small_components
+from brainunet.prediction.grid import interpolate, labels_on_files_grid, probabilities_on_files_grid, read_case
 from brainunet.prediction.inputs import case_of_files, cases_to_segment
 from brainunet.prediction.review import REVIEW_RULES, Finding, reasons_to_review
 from brainunet.prediction.statistics import statistics
@@ -73,13 +74,31 @@ def test_a_ball_comes_back_from_the_network_grid_where_it_was(tmp_path: Path, sp
     bright = (read.image[0] > middle).astype(np.float32)  # the inner ball as the network sees it
     assert abs(bright.sum() / (4 / 3 * np.pi * 7**3) - 1) < 0.15  # in voxels of 1 mm
 
-    fine, box = onto_files_grid(np.stack([1 - bright, bright]), read)
+    coarse = np.stack([1 - bright, bright])
+    back = labels_on_files_grid(coarse, read) == 1
+    fine = probabilities_on_files_grid(coarse, read)
 
-    back = np.zeros((x, y, z), bool)
-    back[tuple(slice(*side) for side in box)] = fine[1] > fine[0]
     truth = ball((x, y, z), sides, 7)
     assert 2 * (back & truth).sum() / (back.sum() + truth.sum()) > 0.9
+    np.testing.assert_array_equal(fine[1] > fine[0], back)
     np.testing.assert_allclose(fine.sum(axis=0), 1, atol=1e-5)
+
+
+def test_detail_too_fine_for_1_mm_fades_and_makes_no_pattern(tmp_path: Path) -> None:
+    case = ball_case(tmp_path, np.diag([0.25, 1.0, 1.0, 1.0]), (176, 44, 44))
+    for path in case.images.values():
+        image = nib.load(path)
+        array = np.asarray(image.dataobj).astype(np.float32)
+        array[array > 0] = 100
+        slope = 20 * np.arange(44) * (array > 0)  # most of the image's standard deviation, which becomes 1
+        stripes = np.where(np.arange(176) % 5 < 2, 60, -40)[:, None, None] * (array > 0)  # every 1.25 mm: at 1 mm, every 5 mm
+        nib.save(nib.Nifti1Image(array + slope + stripes, image.affine), path)
+
+    seen = read_case(case, THREE, PreprocessConfig(clip_percentiles=(0, 100))).image[0].astype(np.float32)
+
+    along = seen[3:33, seen.shape[1] // 2, seen.shape[2] // 2]
+    amplitudes = np.abs(np.fft.rfft(along)) / (len(along) / 2)
+    assert amplitudes[len(along) // 5] < 0.1  # without smoothing it is 0.3
 
 
 def test_interpolation_is_exact_for_a_plane() -> None:
@@ -118,6 +137,21 @@ class TestInputs:
         with pytest.raises(MissingModality, match="t2w, t2f"):
             case_of_files({Modality.T1C: case.images[Modality.T1C]}, THREE)
 
+    def test_as_many_modalities_may_be_missing_as_the_model_can_do_without(self, tmp_path: Path) -> None:
+        case = ball_case(tmp_path, np.eye(4), (40, 40, 40))
+        case.images[Modality.T2W].unlink()
+
+        (found,) = cases_to_segment([tmp_path], THREE, accepts_missing=1).cases
+        read = read_case(found, THREE, PreprocessConfig())
+
+        assert read.missing == (Modality.T2W,)
+        assert list(read.pictures) == [Modality.T1C, Modality.T2F]
+        assert [bool(channel.any()) for channel in read.image] == [True, False, True]
+        with pytest.raises(MissingModality, match=r"at most 2 may be missing"):
+            case_of_files(
+                {Modality.T1N: case.images[Modality.T1C]}, THREE, accepts_missing=3
+            )  # none at all is too few for any model
+
     def test_names_in_other_letter_case_and_loose_files(self, tmp_path: Path) -> None:
         case = ball_case(tmp_path / "in", np.eye(4), (40, 40, 40))
         names = ("P7_T1Gd.nii.gz", "P7_T2.nii.gz", "P7_T2_FLAIR.nii.gz")
@@ -129,6 +163,27 @@ class TestInputs:
     def test_a_name_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="no such file"):
             cases_to_segment([tmp_path / "nowhere"], THREE)
+
+
+def test_small_parts_become_what_lies_around_them_and_the_largest_tumour_stays() -> None:
+    labels = np.zeros((30, 30, 30), np.uint8)
+    labels[2:14, 2:14, 2:14] = Label.SNFH
+    labels[4:8, 4:8, 4:8] = Label.NETC  # 64 mm3 of a core
+    labels[5, 5, 5] = Label.ET
+    labels[10, 10, 10] = Label.ET  # a core of 1 mm3
+    labels[20:24, 20:24, 20:24] = Label.SNFH  # 64 mm3
+    labels[28, 28, 28] = Label.ET
+
+    cleared, removed = without_small_components(labels, 1.0, {Region.WT: 64, Region.TC: 10, Region.ET: 10})
+
+    assert (cleared[28, 28, 28], cleared[22, 22, 22]) == (Label.BACKGROUND, Label.BACKGROUND)
+    assert (cleared[10, 10, 10], cleared[5, 5, 5], cleared[4, 4, 4]) == (Label.SNFH, Label.NETC, Label.NETC)
+    told = {region: (parts.components, parts.voxels) for region, parts in removed.items()}
+    assert told == {Region.WT: (2, 65), Region.TC: (1, 1), Region.ET: (1, 1)}
+    alone = np.zeros((9, 9, 9), np.uint8)
+    alone[4, 4, 4] = Label.SNFH
+    np.testing.assert_array_equal(without_small_components(alone, 1.0, dict.fromkeys(Region, 50.0))[0], alone)
+    np.testing.assert_array_equal(without_small_components(labels, 1.0, dict.fromkeys(Region, 0.0))[0], labels)
 
 
 def test_figures_of_a_small_map_by_hand() -> None:
@@ -148,18 +203,25 @@ def test_each_rule_asks_for_a_look_at_its_own_case_and_only_then(rule: str) -> N
     brain[3:-3, 3:-3, 3:-3] = True
     tumour = np.zeros_like(brain)
     entropy = 0.6 if rule == "unsure" else 0.1
+    label = Label.SNFH if rule == "no_core" else Label.NETC
     if rule == "tiny":
         tumour[20:23, 20:23, 20:23] = True
+    elif rule == "cut_brain":
+        brain[:3] = True
+        tumour[20:30, 20:30, 20:30] = True
     elif rule == "huge":
         tumour[5:-5, 5:-5, 5:35] = True
     elif rule == "fragmented":
-        tumour[10:40:4, 10:40:4, 10:40:4] = True
+        tumour[6:54:4, 6:54:4, 6:54:4] = True
     elif rule == "outside_brain":
         tumour[1:20, 20:30, 20:30] = True
-    elif rule == "at_the_edge":
-        brain[:3] = True
-        tumour[:20, 20:30, 20:30] = True
+    elif rule == "cut_tumour":
+        brain[:20, 20:28, 20:30] = True  # 80 mm2 of brain and of tumour on a side
+        tumour[:20, 20:28, 20:30] = True
     elif rule != "none_found":
         tumour[20:30, 20:30, 20:30] = True
-    figures = statistics(tumour.astype(np.uint8), (1, 1, 1), np.full(tumour.shape, entropy, np.float32))
-    assert list(reasons_to_review(Finding(tumour, brain, figures))) == ([] if rule == "nothing" else [rule])
+    labels = np.where(tumour, label, 0).astype(np.uint8)
+    figures = statistics(labels, (1, 1, 1), np.full(tumour.shape, entropy, np.float32))
+    missing = (Modality.T2F,) if rule == "missing_modality" else ()
+    finding = Finding(labels, brain, (1.0, 1.0, 1.0), figures, missing)
+    assert list(reasons_to_review(finding)) == ([] if rule == "nothing" else [rule])
