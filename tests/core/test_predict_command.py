@@ -6,6 +6,9 @@ import hashlib
 import json
 import resource
 import shutil
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,9 +17,11 @@ import pytest
 
 from brainunet.cli import main as brainunet
 from brainunet.evaluation.matching import case_of
-from brainunet.files import writing_folder_aside
+from brainunet.files import clear_folders, writing_folder_aside
+from brainunet.folders import hold_folder
 from brainunet.labels import Modality
 from brainunet.modelfile import read_model, write_model
+from brainunet.prediction.run import OUTPUT
 from brainunet.registry.pulled import PulledModel, remember
 from brainunet.starter import STARTER
 from tests.support.balls import SECRET, ball_case, nib
@@ -230,6 +235,61 @@ class TestCommand:
         assert self.run(data, out, "--overwrite").code == 0
         assert not (out / SECRET / "mine.txt").exists()
 
+    def test_a_batch_that_was_killed_leaves_whole_cases_and_goes_on_with_the_others(self, tmp_path: Path) -> None:
+        for number in range(6):
+            ball_case(tmp_path / "data" / f"{number}", np.diag([1.0, 1.0, 1.0, 1.0]), (40, 40, 40), f"P{number}")
+        out = tmp_path / "out"
+        known = ("--model", str(STARTER), "--engine", "torch", "--precision", "fp32", "--demo", "--quiet")
+        program = "from brainunet.cli import main; main()"
+        command = (sys.executable, "-c", program, "predict", "-i", str(tmp_path / "data"), "-o", str(out), *known)
+        process = subprocess.Popen(command)
+        with process:
+            while process.poll() is None and len(list(out.glob("P*"))) < 2:
+                time.sleep(0.01)
+            process.kill()
+        whole = {path.name for path in out.glob("P*")}
+        assert 2 <= len(whole) < 6
+        for path in out.glob("P*"):
+            assert set(json.loads((path / "run_report.json").read_text())["files"]) < {file.name for file in path.iterdir()}
+
+        ended = self.run(tmp_path / "data", out, "--resume", "--json")
+
+        assert {case["name"] for case in json.loads(ended.out)["cases"] if case["kept"]} == whole
+        assert sorted(path.name for path in out.iterdir()) == [f"P{number}" for number in range(6)]
+
+    def test_two_predictions_into_one_folder_are_refused(self, data: Path, tmp_path: Path) -> None:
+        with hold_folder(tmp_path / "out", OUTPUT):
+            ended = self.run(data, tmp_path / "out")
+        assert ended.code == 2
+        assert "another process works in it" in ended.err
+
+    def test_a_model_that_learned_to_do_without_takes_a_case_without(self, data: Path, tmp_path: Path) -> None:
+        weights, card = read_model(STARTER)
+        model = tmp_path / "without.safetensors"
+        write_model(model, weights, card.model_copy(update={"accepts_missing": 1}))
+        (data / "a" / f"{SECRET}-t2w.nii.gz").unlink()
+        asked = ("--model", model, "--engine", "torch", "--demo", "--json", "-o", tmp_path / "out")
+
+        ended = run(brainunet, "predict", "-i", data / "a", *asked)
+
+        assert ended.code == 0, ended.err
+        report = json.loads((tmp_path / "out" / SECRET / "run_report.json").read_text())
+        assert report["missing_modalities"] == ["t2w"]
+        assert "made without t2w" in report["result"]["review"]["missing_modality"]
+        assert self.run(data / "a", tmp_path / "other").code == 3  # the starter model did not learn it
+
+    def test_small_parts_are_taken_out_unless_they_are_wanted(self, data: Path, tmp_path: Path) -> None:
+        for folder, more in (("without", ()), ("with", ("--keep-small",))):
+            assert self.run(data / "b", tmp_path / folder, *more).code == 0
+        without, kept = (
+            json.loads((tmp_path / name / "Other-1" / "run_report.json").read_text()) for name in ("without", "with")
+        )
+
+        assert all(parts == {"components": 0, "voxels": 0} for parts in kept["removed_components"].values())
+        lost = kept["result"]["structures"]["WT"]["n_voxels"] - without["result"]["structures"]["WT"]["n_voxels"]
+        assert lost == without["removed_components"]["WT"]["voxels"]
+        assert without["settings"] != kept["settings"]
+
     def test_a_folder_that_is_not_ours_is_never_replaced_by_resume(self, data: Path, tmp_path: Path) -> None:
         precious = tmp_path / "out" / SECRET / "thesis.txt"
         precious.parent.mkdir(parents=True)
@@ -251,6 +311,16 @@ def test_a_folder_written_aside_leaves_the_earlier_one_when_the_work_fails(tmp_p
         fail()
     assert [path.name for path in tmp_path.iterdir()] == ["case"]
     assert [path.name for path in (tmp_path / "case").iterdir()] == ["old"]
+
+
+def test_a_folder_that_was_being_replaced_when_the_power_went_gets_its_name_back(tmp_path: Path) -> None:
+    for name in (".a.0123abcd.earlier", ".a.89abcdef.part", "b", ".b.0123abcd.earlier", ".mine.part", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+
+    clear_folders(tmp_path)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".mine.part", "a", "b", "c"]
 
 
 def test_the_output_of_a_prediction_can_be_evaluated_where_it_lies() -> None:
