@@ -19,7 +19,7 @@ import safetensors
 from pydantic import AwareDatetime, Field
 from safetensors.numpy import save_file
 
-from brainunet.config import ModelConfig, PreprocessConfig, Way
+from brainunet.config import ModelConfig, PreprocessConfig, TrainConfig, ValidationConfig, Way
 from brainunet.errors import ConfigError
 from brainunet.files import writing_aside
 from brainunet.labels import Convention
@@ -131,6 +131,15 @@ class ModelCard(Record):
     made_at: datetime | None = None
     weights_sha256: str = ""
     release: Release | None = None
+
+
+def learned_in(train: TrainConfig, validation: ValidationConfig) -> dict[str, Any]:
+    """What a card takes over from the settings that its weights were trained and scored by.
+
+    >>> learned_in(TrainConfig(), ValidationConfig(window=None))
+    {'accepts_missing': 0, 'scored_in': 'one-pass'}
+    """
+    return {"accepts_missing": train.augment.most_missing, "scored_in": validation.way}
 
 
 def trained_on(before: TrainedOn, now: TrainedOn) -> TrainedOn:

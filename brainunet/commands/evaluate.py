@@ -17,6 +17,7 @@ from brainunet.terminal import progress_bar
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from brainunet.config import ValidationConfig
     from brainunet.records import CaseScore
 
 MOST_PROBLEMS = 20  # lines of them; all are in the summary
@@ -41,7 +42,10 @@ def evaluate(
     model: Annotated[Path | None, typer.Option(help="model file, whose predictions for --data are scored")] = None,
     data: Annotated[Path | None, typer.Option(help="folder of cases with images and true segmentations")] = None,
     window: Annotated[
-        str | None, typer.Option(help="with --model: side of the windows in voxels, or 'none' for one pass (default: 96)")
+        str | None,
+        typer.Option(
+            help="with --model: side of the windows in voxels, or 'none' for one pass (default: as the model was scored)"
+        ),
     ] = None,
     metrics: Annotated[str | None, typer.Option(help="names with commas between them (default: all)")] = None,
     pred_convention: Annotated[
@@ -134,10 +138,9 @@ def _of_files(pred: Path, truth: Path, of_pred: Any, of_truth: Any, names: Seque
 
 
 def _of_model(model: Path, data: Path, of_truth: Any, names: Sequence[str], window: str | None) -> _Asked:
-    from brainunet.evaluation.of_model import WINDOW, evaluate_model
+    from brainunet.evaluation.of_model import evaluate_model
 
-    sides = WINDOW if window is None else _sides(window)
-    evaluation = evaluate_model(model, data, of_truth, names, sides)
+    evaluation = evaluate_model(model, data, of_truth, names, None if window is None else _asked(window))
     card = evaluation.card
     settings = {
         "model": str(model),
@@ -145,7 +148,7 @@ def _of_model(model: Path, data: Path, of_truth: Any, names: Sequence[str], wind
         "model_trained_on": card.trained_on,
         "weights_sha256": card.weights_sha256,
         "modalities": [modality.value for modality in card.model.modalities],
-        "window": sides,  # None: in one pass
+        "window": evaluation.window,  # None: in one pass
         "data": str(data),
         "truth_convention": of_truth.value if of_truth else "told by the file names",
     }
@@ -153,14 +156,14 @@ def _of_model(model: Path, data: Path, of_truth: Any, names: Sequence[str], wind
     return _Asked(list(evaluation.works), evaluation.found.problems, settings, files)
 
 
-def _sides(window: str) -> Any:
+def _asked(window: str) -> ValidationConfig:
     from brainunet.config import ValidationConfig
     from brainunet.errors import ConfigError
     from brainunet.settings import load
 
     cube = window if window == "none" else f"[{window}, {window}, {window}]"
     try:
-        return load(ValidationConfig, overrides=[f"window={cube}"]).window
+        return load(ValidationConfig, overrides=[f"window={cube}"])
     except ConfigError:
         raise UsageError(
             "--window", found=window or "nothing", expected="a side of 16 to 256 voxels, a multiple of 8, or none"

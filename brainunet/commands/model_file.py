@@ -150,6 +150,8 @@ def _in_words(card: ModelCard) -> dict[str, str]:
     words = {
         "network": f"{card.model.preset}, {card.model.norm} norm",
         "input": f"{len(card.model.modalities)} channels: {', '.join(card.model.modalities)}",
+        "may be missing": f"up to {card.accepts_missing} of them" if card.accepts_missing else "",
+        "scored in": card.scored_in.replace("-", " "),
         "preprocessing": f"percentiles {clip[0]:g} to {clip[1]:g}, z-score inside the brain, crop to it + {margin} voxels",
         "labels": f"{card.convention}",
         "trained on": card.trained_on,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,28 +20,28 @@ from brainunet.model import build, default_device, set_weights
 from brainunet.modelfile import ModelCard, read_model
 from brainunet.records import Case, CaseScore
 
-WINDOW: Final = ValidationConfig().window  # as a site scores the weights that it receives
-
 
 @dataclass(frozen=True)
 class ModelEvaluation:
-    """What a model is, and the cases to score it on."""
+    """What a model is, the window that it is asked in (None: one pass), and the cases to score it on."""
 
     card: ModelCard
+    window: Window | None
     found: FoundCases
     works: Iterator[tuple[str, Callable[[], CaseScore]]]
 
 
 def evaluate_model(
-    path: Path, data: Path, convention: Convention | None, metrics: Sequence[str], window: Window | None = WINDOW
+    path: Path, data: Path, convention: Convention | None, metrics: Sequence[str], asked: ValidationConfig | None = None
 ) -> ModelEvaluation:
-    """The work of each case below ``data``, not begun; ``window`` None takes each in one pass.
+    """The work of each case below ``data``, not begun: in the window of ``asked``, or else in the way the model was scored in.
 
     Raises:
         ConfigError: no model file, or a model for a modality that none of the cases has.
         DataError: no case.
     """
     weights, card = read_model(path)
+    window = asked.window if asked else None if card.scored_in == "one-pass" else ValidationConfig().window
     network = build(card.model)
     set_weights(network, weights)
     network.to(default_device())
@@ -56,7 +55,7 @@ def evaluate_model(
         predicted, truth = on_full_grid(labels, prepared), on_full_grid(prepared.label, prepared)
         return score_case(case.case_id, predicted, truth, prepared.spacing_mm, metrics)
 
-    return ModelEvaluation(card, found, ((case.case_id, lambda case=case: score(case)) for case in found.cases))  # type: ignore[misc]
+    return ModelEvaluation(card, window, found, ((case.case_id, lambda case=case: score(case)) for case in found.cases))  # type: ignore[misc]
 
 
 def on_full_grid(labels: npt.NDArray[np.uint8], prepared: PreparedCase) -> npt.NDArray[np.uint8]:

@@ -19,7 +19,7 @@ from brainunet.files import writing_aside
 from brainunet.folders import FolderKind
 from brainunet.labels import Convention
 from brainunet.model import build, set_weights, weights_of
-from brainunet.modelfile import ModelCard, trained_on, write_model
+from brainunet.modelfile import ModelCard, learned_in, trained_on, write_model
 from brainunet.settings import sha256_of
 from brainunet.study.fit import Fitted, Moment, Scored, fit
 from brainunet.study.settings import FitConfig
@@ -213,8 +213,7 @@ def _card(study: Study, split: Split, usable: UsableCases, before: ModelCard) ->
         title=f"{config.model.preset}, trained on {cases} {data}",
         model=config.model,
         preprocess=config.preprocess,
-        accepts_missing=config.train.augment.most_missing,
-        scored_in=config.validation.way,
+        **learned_in(config.train, config.validation),
         provenance=f"trained on {cases} {data}, from: {before.provenance}",
         trained_on=trained_on(before.trained_on, data),
         parent_sha256=before.weights_sha256,

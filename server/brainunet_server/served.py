@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from brainunet.errors import BrainUNetError, ConfigError, UsageError
-from brainunet.modelfile import ModelCard, trained_on
+from brainunet.modelfile import ModelCard, learned_in, trained_on
 from brainunet.signing import SigningKey, sign_file
 from brainunet_server.conduct import conduct
 from brainunet_server.federation import FederationConfig, Folder
@@ -167,8 +167,7 @@ class Served:
         seen = trained_on(card.trained_on, "real cases")
         made = {
             "trained_on": seen,
-            "accepts_missing": self.config.train.augment.most_missing,
-            "scored_in": self.config.validation.way,
+            **learned_in(self.config.train, self.config.validation),
             "provenance": f"federated by {self.config.name}, from: {card.provenance}",
             "config_sha256": row_of(self.run).config_sha256,
             "scores": {},

@@ -13,7 +13,7 @@ from brainunet.data.cases import find_cases
 from brainunet.data.usable import Progress, usable_cases
 from brainunet.errors import BrainUNetError, ConfigError, FederationError
 from brainunet.losses import loss_from
-from brainunet.modelfile import ModelCard, TrainedOn, read_model, trained_on
+from brainunet.modelfile import ModelCard, TrainedOn, learned_in, read_model, trained_on
 from brainunet.records import AnyTask, Reply
 from brainunet.training.start import starting_model
 from brainunet.weights import Weights
@@ -100,8 +100,7 @@ def federate(
     card = before.model_copy(
         update={
             "trained_on": trained_on(before.trained_on, seen),
-            "accepts_missing": config.train.augment.most_missing,
-            "scored_in": config.validation.way,
+            **learned_in(config.train, config.validation),
             "provenance": f"{how}, from: {before.provenance}",
             "config_sha256": run.config_sha256,
         }

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 
 from brainunet.cli import main as brainunet
-from brainunet.config import ModelConfig, PreprocessConfig
+from brainunet.config import ModelConfig, PreprocessConfig, ValidationConfig
 from brainunet.data.cases import find_cases
 from brainunet.data.phantom import write_phantoms
 from brainunet.data.preprocess import prepare
-from brainunet.evaluation.of_model import WINDOW
 from brainunet.inference.predictor import predict_labels
 from brainunet.labels import DEFAULT_MODALITIES, Modality
 from brainunet.metrics import METRICS
@@ -245,7 +244,7 @@ def test_a_model_s_own_predictions_are_scored_on_the_full_grid(tmp_path: Path, p
     for case in find_cases(phantoms).cases:
         prepared = prepare(case, DEFAULT_MODALITIES, PreprocessConfig())
         assert prepared.label is not None
-        predicted, truth = predict_labels(network(), prepared.image, WINDOW) > 0, prepared.label > 0
+        predicted, truth = predict_labels(network(), prepared.image, ValidationConfig().window) > 0, prepared.label > 0
         outside = 32 * 36 * 40 - truth.sum()
         assert values[case.case_id, "WT", "dice"] == pytest.approx(dice(predicted, truth))
         assert values[case.case_id, "WT", "specificity"] == pytest.approx(1 - (predicted & ~truth).sum() / outside)

@@ -352,13 +352,18 @@ def test_the_baseline_trains_each_site_alone_for_the_same_rounds(
 @pytest.mark.slow
 def test_it_goes_on_from_a_model_of_its_own_and_the_cards_tell_the_line(finished: Path, tmp_path: Path, cases: Path) -> None:
     best = finished / "models" / "best.safetensors"
-    settings = ("--set", "train.steps=1", "--set", "train.patch=[16,16,16]", "--sites", "1", "--rounds", "1", "--quiet")
+    settings = (
+        *("--set", "train.steps=1", "--set", "train.patch=[16,16,16]", "--sites", "1", "--rounds", "1", "--quiet"),
+        *("--set", "train.augment.dropout_probability=0.5", "--set", "validation.window=none"),
+    )
 
     ended = run(simulate, "--init", best, "--data", cases, "--out", tmp_path / "out", *settings)
 
     assert ended.code == 0, ended.err
     before, after = read_model(best)[1], read_model(tmp_path / "out" / "models" / "round-001.safetensors")[1]
     assert after.parent_sha256 == before.weights_sha256
+    assert (before.accepts_missing, before.scored_in) == (0, "windows")
+    assert (after.accepts_missing, after.scored_in) == (1, "one-pass")
     assert after.provenance == f"federated over 1 virtual sites, from: {before.provenance}"
 
 
