@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A whole federation on this machine, by the README's commands alone: a coordinator, two hospitals with made-up brains, TLS,
-# keys and kits, three rounds, and what each site scored.
+# keys and kits, three rounds, what each site scored; then the best model is published, a hospital fetches it and segments a case.
 #
 #   deploy/federation-on-loopback.sh [FOLDER]     FOLDER (default out/federation) is made anew
 set -euo pipefail
@@ -11,7 +11,10 @@ folder=${1:-out/federation}
 cases=${CASES:-15}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # three processes compute at the same time
 
-port=$("$bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+read -r port registry readers < <("$bin/python" -c '
+import socket
+held = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+print(*(each.getsockname()[1] for each in held))')
 rm -rf "$folder"
 mkdir -p "$folder"
 cd "$folder"
@@ -38,6 +41,7 @@ for site in CRV NKDC; do
 done
 
 run flower-server init fed --name "Loopback" --host 127.0.0.1 --port "$port" --model "$starter"
+sed -i "s/^\[registry\]$/[registry]\nport = $registry\nreaders_port = $readers/" fed/federation.toml
 for site in CRV NKDC; do
     run brainunet-client --home "home-$site" --enrol "$site" --server "127.0.0.1:$port"
     run flower-server enrol fed "$site.request" -o "$site.kit"
@@ -61,3 +65,18 @@ run flower-server status fed
 run flower-server scores fed
 run flower-server audit fed --verify
 run brainunet-client --home home-CRV --ledger
+
+run flower-server publish fed --round best --name loopback-1 --notes "made-up brains"
+run flower-server reader add fed ann -o ann.pass.json
+step flower-server registry fed --listen 127.0.0.1
+"$bin/flower-server" registry fed --listen 127.0.0.1 > registry.log 2>&1 &
+started+=("$!")
+until [[ $(grep -c ' is served to ' registry.log) == 2 ]]; do
+    kill -0 "$!" || { cat registry.log >&2; exit 1; }
+    sleep 0.2
+done
+run brainunet pull --home home-CRV
+run brainunet pull --kit ann.pass.json --home home-ann -o loopback-1.safetensors
+run flower-server models fed
+patient=$(find data-NKDC -mindepth 1 -maxdepth 1 -type d | sort | head -n 1)
+run brainunet predict -i "$patient" -o segmented --home home-CRV --demo # --demo: the model knows made-up brains only

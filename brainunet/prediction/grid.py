@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
 from brainunet.config import PreprocessConfig
-from brainunet.data.preprocess import Box, bounding_box, brain_of, files_of, normalise, require_grid
+from brainunet.data.preprocess import Box, bounding_box, brain_of, normalise, require_grid
 from brainunet.data.skull import require_stripped
 from brainunet.data.volumes import MAX_VOXELS, read_volume
 from brainunet.errors import DataError
@@ -76,7 +76,7 @@ def read_case(case: Case, modalities: Sequence[Modality], config: PreprocessConf
             skull, or a volume that would have too many voxels at 1 mm.
     """
     present = [m for m in modalities if m in case.images]
-    paths = files_of(case, present)
+    paths = [case.images[m] for m in present]
     volumes = [read_volume(path) for path in paths]
     first = volumes[0]
     for path, volume in zip(paths, volumes, strict=True):
