@@ -4,8 +4,9 @@
 
 Prints a table for each region, and the choice as content of ``brainunet/prediction/components.toml``; ``--write`` puts it
 there. The regions are chosen from the largest to the smallest, each with those before it cleared, as a prediction clears them.
-Of thresholds whose mean lesion-wise Dice is within ``CLOSE`` of the best the smallest is taken: what is removed may have been a
-lesion. Name cases that the models were not trained on (``--cases``): on others there are too few false components.
+The smallest threshold is taken whose mean lesion-wise Dice is within one standard error of the best (the rule of L. Breiman et
+al., Classification and Regression Trees, 1984): what is removed may have been a lesion. Name cases that the models were not
+trained on (``--cases``): on others there are too few false components.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Final
 
 import numpy as np
@@ -34,7 +35,6 @@ from brainunet.records import Case
 from brainunet.terminal import progress_bar
 
 CANDIDATES: Final = (0.0, 10.0, 25.0, 50.0, 100.0, 200.0, 400.0, 800.0, 1600.0)
-CLOSE: Final = 0.002
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,7 @@ class Row:
 
     mm3: float
     dice: float
+    standard_error: float
     missed: float
     false_positives: float
 
@@ -73,13 +74,14 @@ def main() -> None:
     thresholds: dict[Region, float] = dict.fromkeys(BECOMES, 0.0)
     for region in BECOMES:
         rows = [row(region, mm3, {**thresholds, region: mm3}, pairs) for mm3 in CANDIDATES]
-        best = max(each.dice for each in rows)
-        thresholds[region] = min(each.mm3 for each in rows if each.dice >= best - CLOSE)
+        best = max(rows, key=lambda each: each.dice)
+        thresholds[region] = min(each.mm3 for each in rows if each.dice >= best.dice - best.standard_error)
         print(f"\n{region}: lesion-wise over {len(pairs)} predictions")
-        print(f"{'up to mm3':>10} {'Dice':>7} {'missed':>7} {'false':>7}")
+        print(f"{'up to mm3':>10} {'Dice':>7} {'+-':>7} {'missed':>7} {'false':>7}")
         for each in rows:
             mark = "  <- chosen" if each.mm3 == thresholds[region] else ""
-            print(f"{each.mm3:>10g} {each.dice:>7.4f} {each.missed:>7.2f} {each.false_positives:>7.2f}{mark}")
+            of_dice = f"{each.dice:>7.3f} {each.standard_error:>7.3f}"
+            print(f"{each.mm3:>10g} {of_dice} {each.missed:>7.2f} {each.false_positives:>7.2f}{mark}")
     text = toml_of(thresholds, f"{len(cases)} cases of {asked.data.resolve().name}, {len(asked.models)} model(s)")
     print(f"\n{text}")
     if asked.write:
@@ -109,9 +111,11 @@ def row(region: Region, mm3: float, smallest_mm3: Mapping[Region, float], pairs:
         cleared, _ = without_small_components(pair.predicted, float(np.prod(pair.spacing_mm)), smallest_mm3)
         near = pair_of(inside[cleared], inside[pair.truth], pair.spacing_mm)
         scores.append(lesion_scores(near.predicted, near.truth, pair.spacing_mm))
+    dices = [score.dice for score in scores]
     return Row(
         mm3,
-        fmean(score.dice for score in scores),
+        fmean(dices),
+        stdev(dices) / len(dices) ** 0.5 if len(dices) > 1 else 0.0,
         fmean(score.missed for score in scores),
         fmean(score.false_positives for score in scores),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -90,6 +91,30 @@ def test_the_engines_agree_on_every_region_of_a_trained_model(
     assert min(agreement(made.labels, true.labels).values()) >= 0.99
     assert made.facts.way == way
     assert made.facts.engine == "openvino"
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_the_engines_agree_on_a_real_case(tmp_path: Path) -> None:
+    folder = os.environ.get("BRAINUNET_REAL_CASES")
+    if not folder:
+        pytest.skip("BRAINUNET_REAL_CASES names no folder of real cases")
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(Path(os.environ.get("BRAINUNET_TRAINED_MODEL", STARTER)).read_bytes())  # a better one, where there is one
+    card = open_segmenter(model, TRUTH).card
+    prepared = prepare(find_cases(Path(folder)).cases[0], card.model.modalities, card.preprocess)
+
+    assert prepared.label is not None
+    middle = np.argwhere(prepared.label).mean(axis=0).astype(int)
+    around = tuple(
+        slice(max(0, at - 48), at + 48) for at in middle
+    )  # the tumour and what lies about it: the whole takes minutes
+    image = np.asarray(prepared.image[:, *around], np.float32)
+
+    true, made = (open_segmenter(model, replace(TRUTH, engine=engine, way="one-pass")).predict(image) for engine in ENGINES)
+
+    assert {0, 1, 2} <= set(np.unique(true.labels))  # else there is little to agree on
+    assert min(agreement(made.labels, true.labels).values()) >= 0.99
 
 
 @pytest.mark.parametrize("engine", ENGINES)
