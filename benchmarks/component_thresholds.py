@@ -4,9 +4,10 @@
 
 Prints a table for each region, and the choice as content of ``brainunet/prediction/components.toml``; ``--write`` puts it
 there. The regions are chosen from the largest to the smallest, each with those before it cleared, as a prediction clears them.
-The smallest threshold is taken whose mean lesion-wise Dice is within one standard error of the best (the rule of L. Breiman et
-al., Classification and Regression Trees, 1984): what is removed may have been a lesion. Name cases that the models were not
-trained on (``--cases``): on others there are too few false components.
+Of thresholds up to 50 mm3 the smallest is taken whose mean lesion-wise Dice is within ``CLOSE`` of the best: larger parts may be
+lesions that count (the challenge leaves smaller ones out), and cases with one large lesion each can't tell what would be lost;
+larger thresholds are printed to be seen. Name cases that the models were not trained on (``--cases``): on others there are too
+few false components.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from brainunet.data.preprocess import read_label
 from brainunet.data.volumes import read_volume
 from brainunet.inference.segmenter import open_segmenter
 from brainunet.labels import LABELS, REGIONS, Region
-from brainunet.metrics.lesions import lesion_scores
+from brainunet.metrics.lesions import SMALLEST_MM3, lesion_scores
 from brainunet.metrics.pair import pair_of
 from brainunet.prediction.components import BECOMES, FILE, without_small_components
 from brainunet.prediction.grid import labels_on_files_grid, read_case
@@ -35,6 +36,7 @@ from brainunet.records import Case
 from brainunet.terminal import progress_bar
 
 CANDIDATES: Final = (0.0, 10.0, 25.0, 50.0, 100.0, 200.0, 400.0, 800.0, 1600.0)
+CLOSE: Final = 0.002
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +76,9 @@ def main() -> None:
     thresholds: dict[Region, float] = dict.fromkeys(BECOMES, 0.0)
     for region in BECOMES:
         rows = [row(region, mm3, {**thresholds, region: mm3}, pairs) for mm3 in CANDIDATES]
-        best = max(rows, key=lambda each: each.dice)
-        thresholds[region] = min(each.mm3 for each in rows if each.dice >= best.dice - best.standard_error)
+        harmless = [each for each in rows if each.mm3 <= SMALLEST_MM3]
+        best = max(each.dice for each in harmless)
+        thresholds[region] = min(each.mm3 for each in harmless if each.dice >= best - CLOSE)
         print(f"\n{region}: lesion-wise over {len(pairs)} predictions")
         print(f"{'up to mm3':>10} {'Dice':>7} {'+-':>7} {'missed':>7} {'false':>7}")
         for each in rows:
