@@ -4,10 +4,10 @@
 
 Prints a table for each region, and the choice as content of ``brainunet/prediction/components.toml``; ``--write`` puts it
 there. The regions are chosen from the largest to the smallest, each with those before it cleared, as a prediction clears them.
-Of thresholds up to 50 mm3 the smallest is taken whose mean lesion-wise Dice is within ``CLOSE`` of the best: larger parts may be
-lesions that count (the challenge leaves smaller ones out), and cases with one large lesion each can't tell what would be lost;
-larger thresholds are printed to be seen. Name cases that the models were not trained on (``--cases``): on others there are too
-few false components.
+Of thresholds up to 50 mm3 the smallest is taken whose mean lesion-wise Dice is within ``CLOSE`` of the best: larger parts may
+be lesions that count (the challenge leaves smaller ones out), and cases with one large lesion each can't tell what would be
+lost; larger thresholds are printed to be seen. Name cases that the models were not trained on (``--cases``): on others there
+are too few false components.
 """
 
 from __future__ import annotations
