@@ -46,7 +46,7 @@ def carried_in(words: Sequence[str]) -> list[Charge]:
         try:
             noise, rate, steps = text.split(",")
             charge = Charge(float(noise), float(rate), int(steps))
-            if not (0 <= charge.noise < 1e6 and 0 <= charge.rate <= 1 and 0 <= charge.steps <= 10**9):
+            if not (0 < charge.noise < 1e6 and 0 < charge.rate <= 1 and 0 < charge.steps <= 10**9):
                 raise ValueError
         except ValueError:
             raise UsageError(
@@ -79,18 +79,34 @@ def _table(status: PrivacyStatus) -> None:
 
 def _rows(status: PrivacyStatus) -> Iterator[tuple[str, str, str]]:
     spent, own, plan = status.spent, status.own, status.plan
-    steps = sum(charge.steps for charge in spent.all_charges)
-    yield "spent", f"{status.epsilon:.3f}", f"{steps} noisy steps of {len(spent.charges)} runs" if steps else "nothing yet"
-    for run, charges in spent.charges.items():
-        name = f"run {run}" if run else "settled by hand"
-        yield "", f"{spent.epsilon_of_run(run, own.counted_at):.3f}", f"{name}: {sum(c.steps for c in charges)} steps"
+    if spent is None or status.epsilon is None:
+        yield "spent", "unknown", "this site's ledger can't be read: see below"
+    else:
+        runs, steps = len(spent.charges.keys() - {""}), sum(charge.steps for charge in spent.all_charges)
+        words = f"{_many(steps, 'noisy step')} of {_many(runs, 'run')}" if steps else "nothing yet"
+        yield "spent", f"{status.epsilon:.3f}", words if status.problem is None else f"at least: {words} in the ledger"
+        for run, charges in spent.charges.items():
+            name = f"run {run}" if run else "settled by hand"
+            yield (
+                "",
+                f"{spent.epsilon_of_run(run, own.counted_at):.3f}",
+                f"{name}: {_many(sum(c.steps for c in charges), 'step')}",
+            )
     after = status.epsilon_after_next
-    if plan is not None and after is not None:
+    if plan is not None and after is not None and status.epsilon is not None:
         a_round = plan.a_round
-        words = f"a round of run {plan.run}: {a_round.steps} steps, noise {a_round.noise:.3f}, rate {a_round.rate:.3f}"
+        words = f"a round of run {plan.run}: {_many(a_round.steps, 'step')}, noise {a_round.noise:.3f}, rate {a_round.rate:.3f}"
         yield "next", f"+{after - status.epsilon:.3f}", words + (f"; {status.no_next}" if status.no_next else "")
     else:
         yield "next", "none", status.no_next or ""
-    left = max(0.0, own.epsilon - status.epsilon)
-    bears = "" if status.rounds_left is None else f"; {status.rounds_left} more rounds of this run"
-    yield "left", f"{left:.3f}", f"of {own.epsilon:g}, which site.toml allows{bears}"
+    left, rounds = status.epsilon_left, status.rounds_left
+    bears = "" if rounds is None else f"; {rounds} more round{'' if rounds == 1 else 's'} of this run"
+    yield "left", "unknown" if left is None else f"{left:.3f}", f"of {own.epsilon:g}, which site.toml allows{bears}"
+
+
+def _many(count: int, what: str) -> str:
+    """
+    >>> _many(1, "step"), _many(2, "step")
+    ('1 step', '2 steps')
+    """
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -17,6 +17,12 @@ def privacy(context: Context) -> Check | Sequence[Check]:
     if status.problem is not None:
         problem = status.problem
         return Check("privacy", "FAIL", f"{problem.where}: {problem.found}", problem.remedy)
+    if status.refusal is not None:
+        refusal = status.refusal
+        return Check(
+            "privacy", "WARN", f"what the last task proposed is refused: {refusal.where}: {refusal.found}", refusal.remedy
+        )
+    assert status.epsilon is not None
     said = f"epsilon {status.epsilon:.2f} of {status.own.epsilon:g} is spent (delta {status.own.counted_at:g})"
     if status.rounds_left is not None:
         said += f"; {status.rounds_left} more rounds of run {status.plan.run if status.plan else ''}"
