@@ -122,7 +122,8 @@ def privacy_status(home: Home, now: datetime | None = None) -> PrivacyStatus:
         return PrivacyStatus(own, of_this_site, error, None, "private training is stopped until a person decides")
     spent = spent or NO_SPENDING
     if not isinstance(task, TrainTask):
-        return PrivacyStatus(own, spent, None, None, "no task of private training has come yet")
+        none = "no task has come yet" if task is None else "the last task that came only scores"
+        return PrivacyStatus(own, spent, None, None, none)
     try:
         plan = plan_of(stricter(read_site_settings(home), task), own)
         said = verdict(plan, spent, task.round + 1)

@@ -22,7 +22,7 @@ from tests.support.coordinator import SERVER
 from tests.support.homes import joined_home, set_to
 from tests.support.nets import weights
 from tests.support.simulation import Ended, run
-from tests.support.sites import train_task
+from tests.support.sites import evaluate_task, train_task
 
 OWN = "[privacy]\npublic_cases = 40\nepsilon = 8.0\ndelta = 1e-3\n"
 
@@ -62,8 +62,18 @@ def test_before_the_first_task_nothing_is_spent_and_everything_left(home: Home) 
 
     assert ended.code == 0, ended.err
     assert "nothing yet" in ended.out
-    assert "no task of private training has come yet" in ended.out
+    assert "no task has come yet" in ended.out
     assert "8.000" in ended.out
+
+
+def test_after_a_run_its_last_task_is_no_next_round(home: Home) -> None:
+    spend(home)
+    write_packed(home.received, pack(evaluate_task(weights())))
+
+    ended = typed()
+
+    assert ended.code == 0, ended.err
+    assert "the last task that came only scores" in ended.out
 
 
 def test_a_table_tells_what_is_spent_what_the_next_round_costs_and_what_is_left(home: Home) -> None:

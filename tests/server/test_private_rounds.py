@@ -148,6 +148,8 @@ def test_training_that_is_not_as_private_as_was_asked_is_not_averaged() -> None:
     assert admit(train_reply(0.5, **private), task(None), limits) == "trained under privacy, which was not asked"
     loose: dict[str, Any] = {**private, "spend": spend(1, "lagos", delta=0.1)}
     assert admit(train_reply(0.5, **loose), task(), limits) == "counts at delta 0.1, asked was 0.001 at most"
+    much: dict[str, Any] = {**private, "spend": spend(1, "lagos", epsilon=8.5)}
+    assert admit(train_reply(0.5, **much), task(), limits) == "spent epsilon 8.5 of this run, asked was 8 at most"
     assert admit(evaluate_reply(round=1, budget_spent=True), task(), limits) is None
     assert admit(evaluate_reply(round=1, budget_spent=True), task(None), limits) is not None
     assert admit(evaluate_reply(round=1), task(), limits) is not None
