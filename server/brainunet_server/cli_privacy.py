@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from brainunet_server.cli_members import AsJson, Debug, Directory, show
+
+if TYPE_CHECKING:
+    from brainunet.privacy.accounting import Charge
+    from brainunet_server.store.rows import SpendRow
 
 
 def privacy(
@@ -19,8 +25,6 @@ def privacy(
 ) -> None:
     """Epsilon of each site, by run and round; with --site also the words with which a lost ledger is settled there."""
     del debug
-    from collections import Counter
-
     from brainunet.moments import iso
     from brainunet_server import screens
     from brainunet_server.federation import Folder, read_settings
@@ -43,8 +47,28 @@ def privacy(
     typer.echo("what all rounds of a run, and all runs of a site, tell of any one of its training cases at most:")
     show(screens.spend_table(rows))
     if site is not None:
-        steps: Counter[tuple[float, float]] = Counter()
-        for row in rows:
-            steps[row.noise_multiplier, row.sample_rate] += row.steps
-        words = " ".join(f"--settle {noise!r},{rate!r},{count}" for (noise, rate), count in steps.items())
+        words = " ".join(f"--settle {charge.noise!r},{charge.rate!r},{charge.steps}" for charge in all_that(rows))
         typer.echo(f"if all of the ledger of {site} was lost: brainunet-client --privacy {words}")
+        typer.echo(
+            "if a part was lost, only the steps of the rounds that it lacks, as the site's brainunet-client --privacy tells"
+        )
+
+
+def all_that(rows: Sequence[SpendRow]) -> list[Charge]:
+    """All that one site has spent, in steps: no less than its ledger told last.
+
+    A reply that never came, or a round that was trained a second time, is in the site's ledger and not in the rows. For it steps
+    of the last kind are added until they cost what the site told of all its runs.
+    """
+    from brainunet.privacy.accounting import Charge
+    from brainunet.privacy.calibration import steps_to
+
+    steps: Counter[tuple[float, float]] = Counter()
+    for row in rows:
+        steps[row.noise_multiplier, row.sample_rate] += row.steps
+    last = rows[-1]
+    kind = (last.noise_multiplier, last.sample_rate)
+    if last.total_epsilon is not None and last.total_delta is not None:
+        known = [Charge(*kind, count) for kind, count in steps.items()]
+        steps[kind] += steps_to(last.total_epsilon, known, Charge(*kind), last.total_delta)
+    return [Charge(*kind, count) for kind, count in steps.items()]
