@@ -49,16 +49,14 @@ def privacy(
     if site is not None:
         words = " ".join(f"--settle {charge.noise!r},{charge.rate!r},{charge.steps}" for charge in all_that(rows))
         typer.echo(f"if all of the ledger of {site} was lost: brainunet-client --privacy {words}")
-        typer.echo(
-            "if a part was lost, only the steps of the rounds that it lacks, as the site's brainunet-client --privacy tells"
-        )
+        typer.echo("if a part was lost: only the steps above that the site's own table (brainunet-client --privacy) has not")
 
 
 def all_that(rows: Sequence[SpendRow]) -> list[Charge]:
     """All that one site has spent, in steps: no less than its ledger told last.
 
-    A reply that never came, or a round that was trained a second time, is in the site's ledger and not in the rows. For it steps
-    of the last kind are added until they cost what the site told of all its runs.
+    A reply that never came, or a round that was trained a second time, is in the site's ledger and not in the rows. For it
+    steps of the last kind are added until they cost what the site told of all its runs.
     """
     from brainunet.privacy.accounting import Charge
     from brainunet.privacy.calibration import steps_to
