@@ -17,18 +17,10 @@ from brainunet.config import AugmentConfig, LossConfig, PrivacyConfig, TrainConf
 from brainunet.errors import ConfigError, PrivacyError
 from brainunet.losses import LOSSES, loss_from
 from brainunet.privacy.accounting import Charge
+from brainunet.training.case_by_case import CaseOptimizer, add_case, draw, finish_step, require_separate_cases
 from brainunet.training.chance import Chance
 from brainunet.training.checkpoint import Checkpoint
-from brainunet.training.private import (
-    CaseOptimizer,
-    add_case,
-    begin,
-    draw,
-    finish_step,
-    require_separate_cases,
-    take_private_step,
-    train_privately,
-)
+from brainunet.training.private import begin, take_private_step, train_privately
 from tests.support.nets import network
 from tests.support.prepared import prepared_case
 
