@@ -46,6 +46,8 @@ def privacy(
         return
     typer.echo("what all rounds of a run, and all runs of a site, tell of any one of its training cases at most:")
     show(screens.spend_table(rows))
+    for note in screens.spend_notes(rows):
+        typer.echo(note)
     if site is not None:
         words = " ".join(f"--settle {charge.noise!r},{charge.rate!r},{charge.steps}" for charge in all_that(rows))
         typer.echo(f"if all of the ledger of {site} was lost: brainunet-client --privacy {words}")

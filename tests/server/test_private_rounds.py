@@ -180,7 +180,8 @@ def test_a_coordinator_sees_epsilon_by_site_and_round_and_the_words_for_a_lost_l
     prepared(fed, rows)
 
     shown = done("privacy", fed)
-    assert all(word in shown for word in ("boston", "lagos", "2.000", "4.000", "6.000 (delta 0.0025)"))
+    assert all(word in shown for word in ("boston", "lagos", "2.000", "4.000", "6.000"))
+    assert "boston, lagos: epsilon at delta 0.001, all runs at delta 0.0025; each case in 0.1 of the steps" in shown
     assert "--privacy --settle 1.5,0.1,451\n" in done("privacy", fed, "--site", "lagos")  # what makes the 6.000 that it told
     assert "boston" not in done("privacy", fed, "--site", "lagos")
     facts = told("privacy", fed)["spends"]
