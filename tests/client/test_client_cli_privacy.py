@@ -223,4 +223,7 @@ def test_preflight_says_how_the_budget_stands_or_why_it_is_stopped(home: Home) -
     (check,) = checked(home)
     assert check.outcome == "FAIL"
     set_to(home, "")
+    (check,) = checked(home)
+    assert (check.outcome, "has no part [privacy] any more" in check.said) == ("WARN", True)
+    home.privacy.unlink()
     assert checked(home) == []

@@ -122,6 +122,18 @@ def test_a_step_that_drew_no_case_is_noise_alone_of_the_size_that_was_asked_for(
     assert float(moved.std()) == pytest.approx(0.1 * 1.5 * 2.0 / 3, rel=0.15)
 
 
+@pytest.mark.parametrize("size", [1, 6])
+def test_noise_comes_once_to_a_step_however_many_cases_it_drew(size: int) -> None:
+    with_it, without = small(), small()
+    step_by_case(with_it, case_optimizer(with_it, clip=2.0, noise=1.5), *batch(size))
+    step_by_case(without, case_optimizer(without, clip=2.0), *batch(size))
+
+    pairs = zip(with_it.parameters(), without.parameters(), strict=True)
+    assert float(torch.cat([(a - b).detach().flatten() for a, b in pairs]).std()) == pytest.approx(
+        0.1 * 1.5 * 2.0 / 3, rel=0.15
+    )
+
+
 def test_a_case_whose_gradient_is_no_number_counts_as_nothing() -> None:
     images, labels = batch(3)
     ill = images.clone()
