@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -79,7 +79,7 @@ def settle(
     *,
     site: str,
     cases: int,
-    carried: Sequence[Charge],
+    carried: Mapping[str, Sequence[Charge]],
     accepted_head: str = "",
     least_entries: int = 0,
     at: datetime | None = None,
@@ -90,7 +90,8 @@ def settle(
     name of its own, and a new one begins.
 
     Args:
-        carried: what was spent and is not in the ledger; the coordinator can tell (``flower-server privacy``).
+        carried: run -> what was spent for it and is not in the ledger, under "" of a run that nobody knows; the coordinator
+            can tell (``flower-server privacy``).
         accepted_head: the head that the coordinator has, if the ledger lacks it.
         least_entries: so many the site itself has told of before.
 
@@ -113,7 +114,7 @@ def settle(
             stays = before is None or before.site == site
         except PrivacyError:
             lost, stays = "a ledger that can't be read, with all that was spent", False
-        if lost and not carried:
+        if lost and not any(carried.values()):
             raise PrivacyError(
                 path,
                 found=f"it would forget {lost}, and add nothing",
@@ -128,7 +129,7 @@ def settle(
             "site": site,
             "cases": cases,
             "accepted": accepted_head,
-            "charges": [told(charge) for charge in carried],
+            "charges": [told(charge) | {"run": run} for run, charges in carried.items() for charge in charges],
             "aside": None if aside is None else aside.name,
         }
         chain.append(path, SETTLED, data, at=at)

@@ -33,7 +33,7 @@ class Spent:
     Attributes:
         site: whose it is.
         cases: the number of training cases that the site has declared as public.
-        charges: run -> all steps taken for it; under "" what a person has added.
+        charges: run -> all steps taken for it; under "" what a person has added of a run that nobody knows.
         entries: how many there are; ``head``: the digest of the last.
         heads: of every entry, and those that a person has accepted in the place of lost ones.
         at: when the last was written.
@@ -99,8 +99,9 @@ def after(spent: Spent | None, entry: Entry) -> Spent:
         last_steps = charge.steps + (last_steps if before == last else 0)
     elif entry.kind in (BEGUN, SETTLED):
         site, cases = str(data["site"]), int(data["cases"])
-        for told in data.get("charges", ()):
-            charges[""] = _with(charges.get("", ()), _charge(told))
+        for carried in data.get("charges", ()):
+            run = str(carried.get("run", ""))
+            charges[run] = _with(charges.get(run, ()), _charge(carried))
         heads |= {str(data["accepted"])} if data.get("accepted") else set()
     elif entry.kind not in (ROUND, chain.TORN):
         raise ValueError(f"an entry of kind {entry.kind}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -12,6 +13,8 @@ from brainunet.errors import UsageError
 from brainunet.privacy.accounting import Charge
 from brainunet_client.home import Home
 from brainunet_client.privacy_status import PrivacyStatus, privacy_status, settle_privacy
+
+_RUN = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # as records.Name
 
 
 def show_privacy(place: Home, settle: Sequence[str], as_json: bool) -> None:
@@ -30,32 +33,35 @@ def show_privacy(place: Home, settle: Sequence[str], as_json: bool) -> None:
         raise status.problem
 
 
-def carried_in(words: Sequence[str]) -> list[Charge]:
-    """What was lost of a ledger, as a person writes it.
+def carried_in(words: Sequence[str]) -> dict[str, list[Charge]]:
+    """What was lost of a ledger, as a person writes it: run -> steps, under "" of a run that is not named.
 
-    >>> carried_in(["none"]), carried_in(["1.5,0.2,40"])
-    ([], [Charge(noise=1.5, rate=0.2, steps=40)])
+    >>> carried_in(["none"]), carried_in(["1.5,0.2,40,glioma-1", "2,0.1,9"])
+    ({}, {'glioma-1': [Charge(noise=1.5, rate=0.2, steps=40)], '': [Charge(noise=2.0, rate=0.1, steps=9)]})
 
     Raises:
         UsageError: neither "none" nor noise, rate and steps.
     """
-    found = []
+    found: dict[str, list[Charge]] = {}
     for text in words:
         if text.strip() == "none" and len(words) == 1:
-            return []
+            return {}
         try:
-            noise, rate, steps = text.split(",")
+            noise, rate, steps, *runs = (word.strip() for word in text.split(","))
+            (run,) = runs or ("",)
             charge = Charge(float(noise), float(rate), int(steps))
             if not (0 < charge.noise < 1e6 and 0 < charge.rate <= 1 and 0 < charge.steps <= 10**9):
+                raise ValueError
+            if runs and not _RUN.fullmatch(run):
                 raise ValueError
         except ValueError:
             raise UsageError(
                 "--settle",
                 found=text,
-                expected='noise, rate and steps of what was lost, such as 1.5,0.2,40; or "none" if nothing was',
+                expected='noise, rate and steps of what was lost (and its run), such as 1.5,0.2,40; or "none" if nothing was',
                 remedy="the coordinator can tell: flower-server privacy DIR --site NAME",
             ) from None
-        found.append(charge)
+        found.setdefault(run, []).append(charge)
     return found
 
 

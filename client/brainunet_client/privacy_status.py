@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -134,7 +135,7 @@ def privacy_status(home: Home, now: datetime | None = None) -> PrivacyStatus:
     )
 
 
-def settle_privacy(home: Home, carried: list[Charge]) -> PrivacyStatus:
+def settle_privacy(home: Home, carried: Mapping[str, Sequence[Charge]]) -> PrivacyStatus:
     """A person's decision that private training goes on (see ``brainunet.privacy.purse.settle``), in both ledgers.
 
     Raises:
@@ -151,7 +152,9 @@ def settle_privacy(home: Home, carried: list[Charge]) -> PrivacyStatus:
         accepted_head=head,
         least_entries=entries_told(home),
     )
-    record_settled(home, carried_steps=sum(charge.steps for charge in carried), aside=aside is not None)
+    record_settled(
+        home, carried_steps=sum(charge.steps for charges in carried.values() for charge in charges), aside=aside is not None
+    )
     return privacy_status(home)
 
 

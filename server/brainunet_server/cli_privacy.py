@@ -49,13 +49,17 @@ def privacy(
     for note in screens.spend_notes(rows):
         typer.echo(note)
     if site is not None:
-        words = " ".join(f"--settle {charge.noise!r},{charge.rate!r},{charge.steps}" for charge in all_that(rows))
+        words = " ".join(
+            f"--settle {charge.noise!r},{charge.rate!r},{charge.steps},{run}"
+            for run, charges in all_that(rows).items()
+            for charge in charges
+        )
         typer.echo(f"if all of the ledger of {site} was lost: brainunet-client --privacy {words}")
         typer.echo("if a part was lost: only the steps above that the site's own table (brainunet-client --privacy) has not")
 
 
-def all_that(rows: Sequence[SpendRow]) -> list[Charge]:
-    """All that one site has spent, in steps: no less than its ledger told last.
+def all_that(rows: Sequence[SpendRow]) -> dict[str, list[Charge]]:
+    """Run -> all that one site has spent for it, in steps: no less in all than its ledger told last.
 
     A reply that never came, or a round that was trained a second time, is in the site's ledger and not in the rows. For it
     steps of the last kind are added until they cost what the site told of all its runs.
@@ -63,12 +67,15 @@ def all_that(rows: Sequence[SpendRow]) -> list[Charge]:
     from brainunet.privacy.accounting import Charge
     from brainunet.privacy.calibration import steps_to
 
-    steps: Counter[tuple[float, float]] = Counter()
+    steps: Counter[tuple[str, float, float]] = Counter()
     for row in rows:
-        steps[row.noise_multiplier, row.sample_rate] += row.steps
+        steps[row.run_id, row.noise_multiplier, row.sample_rate] += row.steps
     last = rows[-1]
-    kind = (last.noise_multiplier, last.sample_rate)
     if last.total_epsilon is not None and last.total_delta is not None:
-        known = [Charge(*kind, count) for kind, count in steps.items()]
-        steps[kind] += steps_to(last.total_epsilon, known, Charge(*kind), last.total_delta)
-    return [Charge(*kind, count) for kind, count in steps.items()]
+        known = [Charge(noise, rate, count) for (_, noise, rate), count in steps.items()]
+        step = Charge(last.noise_multiplier, last.sample_rate)
+        steps[last.run_id, step.noise, step.rate] += steps_to(last.total_epsilon, known, step, last.total_delta)
+    found: dict[str, list[Charge]] = {}
+    for (run, noise, rate), count in steps.items():
+        found.setdefault(run, []).append(Charge(noise, rate, count))
+    return found

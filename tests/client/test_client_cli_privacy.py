@@ -110,10 +110,11 @@ def test_a_rolled_back_ledger_ends_with_5_says_why_and_is_settled_by_a_person(ho
     assert "--settle" in ended.err
     assert json.loads(typed("--json").out)["problem"] is not None
 
-    settled = typed("--settle", "2.0,0.1,20")
+    settled = typed("--settle", "2.0,0.1,20,glioma-1")
     assert settled.code == 0, settled.err
     facts = json.loads(typed("--json").out)
     assert facts["spent"]["epsilon"] == pytest.approx(epsilon_of([Charge(2.0, 0.1, 40)], 1e-3))
+    assert facts["spent"]["runs"]["glioma-1"]["steps"] == 40
     assert "20 steps were added by hand" in run(brainunet_client, "--ledger").out
 
 
@@ -189,13 +190,26 @@ def test_a_stopped_ledger_is_not_settled_by_saying_that_nothing_was_lost(home: H
 
 
 @pytest.mark.parametrize(
-    "words", ["yes", "1,2", "1,0.1,-3", "nan,0.1,3", "1,1.5,3", "1,0.1,3.5", "0,0.1,3", "1,0,3", "1,0.1,0"]
+    "words",
+    [
+        "yes",
+        "1,2",
+        "1,0.1,-3",
+        "nan,0.1,3",
+        "1,1.5,3",
+        "1,0.1,3.5",
+        "0,0.1,3",
+        "1,0,3",
+        "1,0.1,0",
+        "1,0.1,3,a b",
+        "1,0.1,3,a,b",
+    ],
 )
 def test_words_that_are_no_steps_settle_nothing(home: Home, words: str) -> None:
     ended = typed("--settle", words)
 
     assert ended.code == 2
-    assert "noise, rate and steps of what was lost" in ended.err
+    assert "noise, rate and steps of what was lost (and its run)" in ended.err
     assert not home.privacy.exists()
 
 

@@ -205,7 +205,7 @@ def test_a_person_can_go_on_with_a_rolled_back_ledger_and_what_was_lost_is_added
     head = spend(path, round=2, steps=4).head
     path.write_bytes(earlier)
 
-    spent, aside = settle(path, site="lagos", cases=20, carried=[Charge(1.5, 0.2, 4)], accepted_head=head, at=NOON)
+    spent, aside = settle(path, site="lagos", cases=20, carried={"": [Charge(1.5, 0.2, 4)]}, accepted_head=head, at=NOON)
 
     assert aside is None
     assert spent.epsilon(1e-3) == epsilon_of([Charge(1.5, 0.2, 7)], 1e-3)
@@ -219,7 +219,7 @@ def test_a_ledger_that_can_not_be_read_is_set_aside_and_kept(path: Path, damage:
     damage(path)
     broken = path.read_bytes()
 
-    spent, aside = settle(path, site="lagos", cases=25, carried=[Charge(2.0, 0.1, 9)], at=NOON)
+    spent, aside = settle(path, site="lagos", cases=25, carried={"": [Charge(2.0, 0.1, 9)]}, at=NOON)
 
     assert aside is not None
     assert aside.read_bytes() == broken
@@ -234,7 +234,7 @@ def test_a_ledger_that_can_not_be_read_is_not_forgotten_for_nothing(path: Path, 
     before = path.read_bytes()
 
     with pytest.raises(PrivacyError, match="it would forget a ledger that can't be read"):
-        settle(path, site="lagos", cases=20, carried=[], at=NOON)
+        settle(path, site="lagos", cases=20, carried={}, at=NOON)
     assert path.read_bytes() == before
 
 
@@ -242,8 +242,8 @@ def test_a_site_that_changed_its_name_does_not_begin_with_a_new_budget(path: Pat
     spend(path)
 
     with pytest.raises(PrivacyError, match=r"it would forget all of the ledger of another site \(lagos\)"):
-        settle(path, site="ikeja", cases=20, carried=[], at=NOON)
-    spent, aside = settle(path, site="ikeja", cases=20, carried=[Charge(1.5, 0.2, 3)], at=NOON)
+        settle(path, site="ikeja", cases=20, carried={}, at=NOON)
+    spent, aside = settle(path, site="ikeja", cases=20, carried={"": [Charge(1.5, 0.2, 3)]}, at=NOON)
 
     assert aside is not None
     assert spent.epsilon(1e-3) == epsilon_of([Charge(1.5, 0.2, 3)], 1e-3)
@@ -256,12 +256,12 @@ def test_entries_that_this_site_has_told_of_are_not_forgotten_for_nothing(path: 
         path.unlink()
 
     with pytest.raises(PrivacyError, match=f"it would forget {9 if gone else 4} of 9 entries"):
-        settle(path, site="lagos", cases=20, carried=[], least_entries=9, at=NOON)
-    settle(path, site="lagos", cases=20, carried=[Charge(1.5, 0.2, 4)], least_entries=9, at=NOON)
+        settle(path, site="lagos", cases=20, carried={}, least_entries=9, at=NOON)
+    settle(path, site="lagos", cases=20, carried={"": [Charge(1.5, 0.2, 4)]}, least_entries=9, at=NOON)
 
 
 def test_a_head_that_a_coordinator_made_up_costs_a_person_a_word(path: Path) -> None:
-    spent, _ = settle(path, site="lagos", cases=20, carried=[], accepted_head="a" * 64, at=NOON)
+    spent, _ = settle(path, site="lagos", cases=20, carried={}, accepted_head="a" * 64, at=NOON)
 
     assert spent.epsilon(1e-3) == 0
     trusted(path, expected_head="a" * 64)
@@ -283,14 +283,27 @@ def test_a_person_can_put_a_clock_that_was_wrong_behind_them(path: Path) -> None
     with pytest.raises(PrivacyError):
         trusted(path)
 
-    settle(path, site="lagos", cases=20, carried=[], at=NOON)
+    settle(path, site="lagos", cases=20, carried={}, at=NOON)
 
     trusted(path)
 
 
+def test_what_is_carried_counts_for_the_run_it_was_spent_for(path: Path) -> None:
+    """Else the run would go on with more than was agreed on, and its models would say less than they cost."""
+    spend(path)
+
+    spent, _ = settle(
+        path, site="lagos", cases=20, carried={"glioma-1": [Charge(1.5, 0.2, 4)], "": [Charge(9.0, 0.2, 1)]}, at=NOON
+    )
+
+    assert spent.epsilon_of_run("glioma-1", 1e-3) == epsilon_of([Charge(1.5, 0.2, 7)], 1e-3)
+    assert spent.epsilon(1e-3) == epsilon_of([Charge(1.5, 0.2, 7), Charge(9.0, 0.2)], 1e-3)
+    assert spent == read_spending(path)
+
+
 def test_changing_the_cases_never_makes_what_is_spent_less(path: Path) -> None:
     before = spend(path).epsilon(1e-3)
-    after, _ = settle(path, site="lagos", cases=2000, carried=[], at=NOON)
+    after, _ = settle(path, site="lagos", cases=2000, carried={}, at=NOON)
 
     assert after.epsilon(1e-3) == before
 

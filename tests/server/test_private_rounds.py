@@ -182,7 +182,9 @@ def test_a_coordinator_sees_epsilon_by_site_and_round_and_the_words_for_a_lost_l
     shown = done("privacy", fed)
     assert all(word in shown for word in ("boston", "lagos", "2.000", "4.000", "6.000"))
     assert "boston, lagos: epsilon at delta 0.001, all runs at delta 0.0025; each case in 0.1 of the steps" in shown
-    assert "--privacy --settle 1.5,0.1,451\n" in done("privacy", fed, "--site", "lagos")  # what makes the 6.000 that it told
+    assert "--privacy --settle 1.5,0.1,451,glioma-1\n" in done(
+        "privacy", fed, "--site", "lagos"
+    )  # what makes the 6.000 that it told
     assert "boston" not in done("privacy", fed, "--site", "lagos")
     facts = told("privacy", fed)["spends"]
     assert [(row["site"], row["round"], row["epsilon"]) for row in facts] == [
@@ -201,7 +203,7 @@ def test_the_words_for_a_lost_ledger_cost_no_less_than_the_site_has_told(total: 
     )  # fmt: skip
     told = epsilon_of([Charge(1.5, 0.1, 20)], 0.0025)
 
-    (charge,) = all_that([row])
+    ((charge,),) = all_that([row]).values()
 
     assert (charge.noise, charge.rate) == (1.5, 0.1)
     if total is None or total < told:
@@ -220,7 +222,7 @@ def test_what_a_site_told_that_costs_what_its_rounds_cost_adds_nothing() -> None
         for round in (1, 2)
     ]  # fmt: skip
 
-    assert all_that(rows) == [Charge(1.5, 0.1, 40)]
+    assert all_that(rows) == {STORED.id: [Charge(1.5, 0.1, 40)]}
 
 
 def prepared(fed: Path, rows: Sequence[SpendRow]) -> None:
