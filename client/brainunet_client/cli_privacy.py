@@ -86,7 +86,7 @@ def _table(status: PrivacyStatus) -> None:
 def _rows(status: PrivacyStatus) -> Iterator[tuple[str, str, str]]:
     spent, own, plan = status.spent, status.own, status.plan
     if spent is None or status.epsilon is None:
-        yield "spent", "unknown", "this site's ledger can't be read: see below"
+        yield "spent", "unknown", "this site's ledger is not there to be read: see below"
     else:
         runs, steps = len(spent.charges.keys() - {""}), sum(charge.steps for charge in spent.all_charges)
         words = f"{_many(steps, 'noisy step')} of {_many(runs, 'run')}" if steps else "nothing yet"
