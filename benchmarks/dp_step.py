@@ -124,8 +124,8 @@ def stepper(way: str, asked: argparse.Namespace) -> Callable[[], None]:
     from opacus import GradSampleModule
     from opacus.optimizers import DPOptimizer
 
+    from brainunet.training.case_by_case import CaseOptimizer, add_case, finish_step
     from brainunet.training.chance import Chance
-    from brainunet.training.private import CaseOptimizer, add_case, finish_step
 
     kind = DPOptimizer if way == HOOKS else CaseOptimizer
     private = kind(optimizer, noise_multiplier=1.0, max_grad_norm=1.0, expected_batch_size=asked.cases)

@@ -6,8 +6,8 @@
 Phantoms in the style of BraTS-Africa, ``--cases`` to train on at each site and a quarter as many to score on; the nano
 starter model, which was trained on other phantoms, is fine-tuned. The runs without privacy see as many cases in a step
 and take as many steps. Left in DIR: ``privacy_utility.json`` with every figure, ``privacy_utility.png``. A run that is
-there already is not made again, so that the benchmark can be stopped and given again. Phantoms are no patients: the
-figures tell the price of noise, not a clinical one.
+there already is not made again, so that the benchmark can be stopped and given again; DIR holds runs of the same settings
+alone. Phantoms are no patients: the figures tell the price of noise, not a clinical one.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate of every run")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
+    if found := other_settings(asked):
+        parser.error(f"{asked.out} has runs with other settings ({found}), and one curve is of one kind: take another folder")
     data = phantoms(asked)
     results: list[dict[str, Any]] = []
     for epsilon in (None, *asked.epsilons):
@@ -55,6 +57,16 @@ def main() -> None:
     for line in table(results, asked.epsilons):
         print(line)
     plot(asked.out / "privacy_utility.png", results, asked.epsilons, f"{asked.sites} sites of {asked.cases} cases")
+
+
+def other_settings(asked: argparse.Namespace) -> str:
+    """What the runs that are there already were made with, where it differs from what is asked; empty if nothing does."""
+    kept = asked.out / "settings.json"
+    own = {name: value for name, value in vars(asked).items() if name not in ("out", "epsilons", "seeds")}
+    if not kept.exists():
+        kept.write_text(json.dumps(own) + "\n")
+    before: dict[str, Any] = json.loads(kept.read_text())
+    return ", ".join(f"{name} {value}" for name, value in before.items() if own.get(name) != value)
 
 
 def phantoms(asked: argparse.Namespace) -> Path:

@@ -264,7 +264,7 @@ class PrivacyConfig(Settings):
         epsilon: how much all rounds of a run may tell of any one case of a site, at most.
         delta: the chance with which that may fail; no more than 1 over the cases of a site.
         rounds: in so many rounds a site can take part before its epsilon is reached; None is all rounds of the run.
-        clip: length to which the gradient of each case is cut.
+        clip: length to which the gradient of each case is cut; within what single precision can add noise to.
         cases_per_step: how many cases a step draws on average.
         patches_per_case: patches of a case that make its gradient.
         secure_noise: take draws and noise from the system's secure source, number by number (slower).
@@ -273,7 +273,7 @@ class PrivacyConfig(Settings):
     epsilon: Annotated[FiniteFloat, Field(gt=0, le=1e6)] = 8.0
     delta: Annotated[FiniteFloat, Field(gt=0, lt=1)] = 1e-3
     rounds: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    clip: Positive = 1.0
+    clip: Annotated[FiniteFloat, Field(ge=1e-4, le=1e4)] = 1.0
     cases_per_step: Annotated[int, Field(ge=1, le=4096)] = 4
     patches_per_case: Annotated[int, Field(ge=1, le=64)] = 1
     secure_noise: bool = False

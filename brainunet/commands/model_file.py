@@ -191,7 +191,8 @@ def _privacy_in_words(card: ModelCard) -> str:
     paid = [f"{site} epsilon {spend.epsilon:.2f} at delta {spend.delta:g} for each case" for site, spend in card.spends.items()]
     if not paid:
         return "none: every site trained without"
-    return "; ".join([*paid, f"{', '.join(without)}: trained without"] if without else paid)
+    # what earlier runs told of the same cases, when they made the model it began with, comes on top
+    return "; ".join([*paid, f"{', '.join(without)}: trained without"] if without else paid) + " (in this run)"
 
 
 def _start_in_words(start: Ancestor) -> str:

@@ -26,6 +26,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 ORDERS: Final[tuple[float, ...]] = (*(1 + x / 10 for x in range(1, 100)), *map(float, range(12, 64)))  # Opacus' own
 NEGLIGIBLE: Final = -30.0  # logarithm of the terms of a series that count no more
 MOST_TERMS: Final = 2**20
+LEAST_NOISE: Final = 1e-4  # less counts as none: its squares leave the range in which sums of them are exact
 _UP: Final = 1e-9  # a share by which a figure is raised, so that rounding never makes it smaller than it is
 
 
@@ -65,7 +66,7 @@ def epsilon_of(charges: Iterable[Charge], delta: float) -> float:
 @lru_cache(maxsize=4096)
 def _rdp_of_step(noise: float, rate: float) -> Floats:
     """Renyi divergence of one step at each of ORDERS; not to be changed by its callers."""
-    if noise == 0:
+    if noise < LEAST_NOISE:
         return np.full(len(ORDERS), np.inf)
     if rate == 1:
         return np.array(ORDERS) / (2 * noise**2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from brainunet.errors import PrivacyError
@@ -10,6 +10,7 @@ from brainunet.privacy.accounting import Charge, epsilon_of
 
 MOST_NOISE: Final = 1e4
 MOST_STEPS: Final = 10**7  # of which a budget is asked how many it bears
+ROUNDING: Final = 1e-9  # a share by which sums of the same steps may differ
 EXACT: Final = 1e-3  # a share by which the noise may be larger than it must
 
 
@@ -56,11 +57,30 @@ def rounds_left(spent: Iterable[Charge], a_round: Charge, epsilon: float, delta:
     def fits(rounds: int) -> bool:
         return epsilon_of([*before, Charge(a_round.noise, a_round.rate, a_round.steps * rounds)], delta) <= epsilon
 
-    most = max(1, MOST_STEPS // max(1, a_round.steps))
+    return _last_that(fits, MOST_STEPS // max(1, a_round.steps))
+
+
+def steps_to(epsilon: float, spent: Iterable[Charge], step: Charge, delta: float) -> int:
+    """How many such steps beside what was spent cost ``epsilon`` at least (but for rounding); 0 if it costs that already.
+
+    >>> steps = steps_to(4.0, [], Charge(noise=2.0, rate=0.2), 1e-3)
+    >>> [epsilon_of([Charge(2.0, 0.2, n)], 1e-3) >= 4.0 for n in (steps - 1, steps)]
+    [False, True]
+    """
+    before, enough = tuple(spent), epsilon * (1 - ROUNDING)
+
+    def falls_short(steps: int) -> bool:
+        return epsilon_of([*before, Charge(step.noise, step.rate, steps)], delta) < enough
+
+    return _last_that(falls_short, MOST_STEPS) + 1 if falls_short(0) else 0
+
+
+def _last_that(holds: Callable[[int], bool], most: int) -> int:
+    """The largest number for which it holds, of those up to ``most`` at least; 0 if not even 1 does."""
     low, high = 0, 1
-    while high <= most and fits(high):
+    while high <= max(1, most) and holds(high):
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
+        low, high = (middle, high) if holds(middle) else (low, middle)
     return low

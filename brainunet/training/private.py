@@ -2,8 +2,7 @@
 
 M. Abadi et al., "Deep Learning with Differential Privacy", CCS 2016, arXiv:1607.00133. A Poisson draw picks the cases of a
 step; all patches of a case make one gradient; each gradient is clipped, the sum of them gets noise once, and the optimizer
-steps. The sampler and the optimizer are Opacus' own, fed case by case: its hooks keep the gradients of a whole batch for every
-layer, which for three-dimensional networks takes several times the time and the memory (benchmarks/dp_step.py).
+steps (``case_by_case``).
 
 The draw and the noise come from this machine alone. The seed of a task does not reach them: the coordinator knows it, and who
 knows the noise can take it away again. Why it is done so: docs/adr/0025.
@@ -11,7 +10,6 @@ knows the noise can take it away again. Why it is done so: docs/adr/0025.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,75 +17,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from opacus.optimizers import DPOptimizer
-from opacus.utils.uniform_sampler import UniformWithReplacementSampler
-from opacus.validators import ModuleValidator
 from torch import Tensor, nn
 
 from brainunet.config import PrivacyConfig, TrainConfig
 from brainunet.data.augment import augment_from
 from brainunet.data.patches import PatchSource, draw_batch
 from brainunet.data.preprocess import PreparedCase
-from brainunet.errors import ConfigError, PrivacyError
+from brainunet.errors import PrivacyError
 from brainunet.losses import Loss, loss_from
 from brainunet.losses.proximal import add_proximal_gradient
 from brainunet.model import choose_checkpointing, default_device, set_activation_checkpointing
 from brainunet.model.forward import logits_of, memory_order
 from brainunet.privacy.accounting import Charge
 from brainunet.training.average import average_in
+from brainunet.training.case_by_case import CaseOptimizer, add_case, draw, finish_step, require_separate_cases
 from brainunet.training.chance import Chance
 from brainunet.training.checkpoint import Checkpoint
 from brainunet.training.loop import TrainingDivergedError, learning_rate_at, optimizer_for
 from brainunet.training.precision import uses_bf16
 from brainunet.training.seeds import derive
-
-log = logging.getLogger(__name__)
-
-
-class CaseOptimizer(DPOptimizer):  # type: ignore[misc] # Opacus is not typed
-    """Opacus' optimizer for one case at a time, with this project's noise.
-
-    Opacus clips by copies of every gradient, and draws its noise from a generator that 32 bits of seed decide.
-    """
-
-    chance: Chance
-
-    def clip_and_accumulate(self) -> None:
-        """As Opacus does for a batch of one, in one pass over the gradients; a batch of none adds 0."""
-        gradients = [_only_case_of(parameter) for parameter in self.params]
-        if gradients[0] is None:
-            for parameter in self.params:
-                if parameter.summed_grad is None:
-                    parameter.summed_grad = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-            return
-        norm = nn.utils.get_total_norm(gradients).item()
-        # of a gradient that is no number nothing is taken: 0 times it would be none either
-        factor = min(1.0, self.max_grad_norm / (norm + 1e-6)) if math.isfinite(norm) else None
-        for parameter, gradient in zip(self.params, gradients, strict=True):
-            if parameter.summed_grad is not None:
-                if factor is not None:
-                    parameter.summed_grad.add_(gradient, alpha=factor)
-            else:
-                parameter.summed_grad = gradient.zero_() if factor is None else gradient.mul_(factor)
-
-    def add_noise(self) -> None:
-        for parameter in self.params:
-            if hasattr(parameter.summed_grad, "_processed"):
-                raise ValueError("gradients of an earlier step are still there: call zero_grad() first")
-            noise = self.chance.normal_like(parameter.summed_grad, self.noise_multiplier * self.max_grad_norm)
-            parameter.grad = noise.add_(parameter.summed_grad)
-            parameter.summed_grad._processed = True
-
-
-def _only_case_of(parameter: Any) -> Any:
-    """The gradient of the one case in ``grad_sample``, None of an empty one."""
-    sample = parameter.grad_sample
-    if hasattr(sample, "_processed"):
-        raise ValueError("the gradient of a case is there a second time")
-    if len(sample) > 1:
-        raise ValueError(f"{len(sample)} cases at once, where each is clipped by itself")
-    sample._processed = True
-    return sample[0] if len(sample) else None
 
 
 @dataclass
@@ -247,64 +195,6 @@ def take_private_step(training: PrivateTraining, rate: float) -> None:
     if drawn:
         training.last_loss = total / len(drawn)
     training.losses.append(training.last_loss)
-
-
-def draw(cases: int, rate: float, chance: Chance) -> list[int]:
-    """The cases of one step: each with probability ``rate``, whatever the others do; maybe none."""
-    if chance.system:
-        return [case for case in range(cases) if chance.uniform() < rate]
-    generator = torch.Generator().manual_seed(chance.seed())
-    return list(next(iter(UniformWithReplacementSampler(num_samples=cases, sample_rate=rate, generator=generator, steps=1))))
-
-
-def add_case(optimizer: DPOptimizer) -> None:
-    """Clip the gradient that lies in the parameters, of one case, and add it to the step's sum; the gradient is let go."""
-    for parameter in optimizer.params:
-        given = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        parameter.grad_sample = given.unsqueeze(0)
-    optimizer.signal_skip_step(do_skip=True)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-
-
-def finish_step(optimizer: DPOptimizer) -> None:
-    """Add the noise to the sum of the cases that were added, and step; the sum of none is 0."""
-    for parameter in optimizer.params:
-        parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
-    optimizer.signal_skip_step(do_skip=False)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-
-
-def require_separate_cases(network: nn.Module, loss_of: Loss) -> None:
-    """Pass if no case can change what another one's gradient is; ``network`` must be in training mode.
-
-    Raises:
-        ConfigError: batch norm (or running statistics), or a loss that is no mean over its samples.
-    """
-    problems = ModuleValidator.validate(network, strict=False)
-    if problems:
-        layers = sorted({type(m).__name__ for m in network.modules() if "BatchNorm" in type(m).__name__})
-        raise ConfigError(
-            "model.norm",
-            found=f"{', '.join(layers)}, in which the cases of a batch change each other" if layers else str(problems[0])[:200],
-            expected='norm "group" (any preset of BrainUNet has it), which sees one case at a time',
-            remedy='start the run from a model with model.norm = "group": the gradient of a case would depend on the others of '
-            "its batch, and no clipping could hide it",
-        )
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 4, 6, 6, 6, generator=generator)
-    truth = torch.randint(0, 4, (2, 6, 6, 6), generator=generator)
-    truth[0, :3] = 0  # two samples that differ much, so that a sum over both would show
-    together = loss_of(logits, truth)
-    apart = (loss_of(logits[:1], truth[:1]) + loss_of(logits[1:], truth[1:])) / 2
-    if together.ndim or not math.isclose(together.item(), apart.item(), rel_tol=1e-4, abs_tol=1e-6):
-        raise ConfigError(
-            "train.loss.name",
-            found="a loss over a batch that is not the mean of its samples' losses",
-            expected="one that takes each sample by itself",
-            remedy="choose another loss: a gradient that depends on two cases can't be clipped for each",
-        )
 
 
 def _patches_of(training: PrivateTraining, case: int) -> tuple[Tensor, Tensor]:

@@ -155,14 +155,17 @@ class Desk:
         return self.run([*WORKER, str(self.home.path), str(self.data), str(reply_file), *parent, *limit])
 
     def _reply_file(self, packed: Packed) -> Path:
-        """Where the reply to this task is kept, as long as the register of excluded cases stays as it is.
+        """Where the reply to this task is kept, as long as the register of excluded cases stays as it is, and so do the
+        settings that say what may leave: a reply made before may tell too much, or that a budget is spent which was raised.
 
         Raises:
-            PrivacyError: a register that can't be read.
+            ConfigError, PrivacyError: settings or a register that can't be read.
         """
-        # the same task, whatever of this site's ledger the coordinator knows by now: a reply is not made twice for that
-        header = json.dumps({**json.loads(packed.header), "ledger_head": ""})
-        sha = hashlib.sha256(self._register_digest() + header.encode())
+        # the same task, whatever of this site's ledger the coordinator knows by now and however long it waits: a reply is not
+        # made twice for that, and under privacy not paid for twice
+        header = json.dumps({**json.loads(packed.header), "ledger_head": "", "answer_within_s": None})
+        allowed = read_site_settings(self.home).model_dump_json(include={"min_cases", "privacy"})
+        sha = hashlib.sha256(self._register_digest() + allowed.encode() + header.encode())
         if packed.values is not None:
             sha.update(packed.values.data)
         return self.home.reply.with_name(f"{self.home.reply.name}-{sha.hexdigest()[:16]}")

@@ -53,7 +53,9 @@ def client(
     privacy: Annotated[bool, typer.Option("--privacy", help="show what of the budget of privacy is spent and left")] = False,
     settle: Annotated[
         list[str] | None,
-        typer.Option(metavar="NOISE,RATE,STEPS", help="with --privacy: go on with a stopped ledger that lost so much, or none"),
+        typer.Option(
+            metavar="NOISE,RATE,STEPS[,RUN]", help="with --privacy: go on with a stopped ledger that lost so much, or none"
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON (--check, --dry-run, --ledger, --privacy)")] = False,
     home: Annotated[Path, typer.Option(envvar="BRAINUNET_HOME", help="folder of key, kit, settings and ledger")] = Path(

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from brainunet.config import TrainConfig
+from brainunet.config import PrivacyConfig, TrainConfig
 from brainunet.errors import FederationError
 from brainunet.modelfile import ModelCard, read_model
 from brainunet.records import AnyTask, EvaluateReply, EvaluateTask, SiteScore, TrainReply, TrainTask
@@ -23,10 +23,11 @@ from brainunet_client.home import Home
 from brainunet_client.kept_norm import kept_norm_file
 from brainunet_client.opening import open_site, private_site
 from brainunet_client.site import PrivateSite
-from brainunet_client.site_settings import SiteSettings, read_site_settings, stricter
+from brainunet_client.site_settings import SitePrivacy, SiteSettings, read_site_settings, stricter
 from brainunet_client.tasks import OnStep, do
 
 STARTER_STEPS: Final = 5
+OF_NO_RUN: Final = "dry-run"
 STAYS: Final = (
     "Images, segmentations, file names, folders, case ids, the list of which cases are used, "
     "and the text of any error stay here."
@@ -65,18 +66,17 @@ def dry_run(
     Raises:
         BrainUNetError: what would make the site answer with a fault, in words (see ``open_site`` and ``tasks.do``).
     """
-    task, source = (task, "the task given") if task is not None else _task_at_hand(home)
+    settings = read_site_settings(home) if home.settings.exists() else SiteSettings()
+    task, source = (task, "the task given") if task is not None else _task_at_hand(home, settings.privacy)
     if steps is not None and isinstance(task, TrainTask):
         task = task.model_copy(update={"train": task.train.model_copy(update={"steps": steps})})
-    settings = read_site_settings(home) if home.settings.exists() else SiteSettings()
     task = stricter(settings, task)
     site = open_site(home.path, data, task)
     with tempfile.TemporaryDirectory(prefix="dry-run-", dir=site.work) as work:
         with suppress(FileNotFoundError):
             shutil.copy(kept_norm_file(site, task.run), work)
-        reply = do(
-            task, replace(site, work=Path(work), privacy=_with_copied_ledger(private_site(home, settings), work)), on_step
-        )
+        privacy = _with_ledger_in(Path(work), private_site(home, settings), copied=task.run != OF_NO_RUN)
+        reply = do(task, replace(site, work=Path(work), privacy=privacy), on_step)
     return {
         "site": site.name,
         "task": {"source": source, "kind": task.kind, "run": task.run, "round": task.round},
@@ -86,16 +86,23 @@ def dry_run(
     }
 
 
-def _with_copied_ledger(privacy: PrivateSite | None, work: str) -> PrivateSite | None:
-    """Nothing leaves, so nothing is spent: the steps are written into a copy."""
+def _with_ledger_in(work: Path, privacy: PrivateSite | None, *, copied: bool) -> PrivateSite | None:
+    """Nothing leaves, so nothing is spent: the steps are written into a copy.
+
+    Args:
+        copied: False begins a new one, for a task that asks nothing of the budget.
+    """
     if privacy is None:
         return None
+    ledger = work / privacy.ledger.name
+    if not copied:
+        return replace(privacy, ledger=ledger, least_entries=0)
     with suppress(FileNotFoundError):
-        shutil.copy(privacy.ledger, work)
-    return replace(privacy, ledger=Path(work) / privacy.ledger.name)
+        shutil.copy(privacy.ledger, ledger)
+    return replace(privacy, ledger=ledger)
 
 
-def _task_at_hand(home: Home) -> tuple[AnyTask, str]:
+def _task_at_hand(home: Home, own: SitePrivacy | None) -> tuple[AnyTask, str]:
     packed = read_packed(home.received)
     if packed is not None:
         try:
@@ -108,21 +115,26 @@ def _task_at_hand(home: Home) -> tuple[AnyTask, str]:
                 "local": task.local,
                 "demo": task.demo,
             }  # what is told of the scores, and what stays here
-            return _training(task.weights, task).model_copy(update=told), "a short training of the last model received"
+            return _training(task.weights, task, own).model_copy(update=told), "a short training of the last model received"
         except FederationError as error:
             log.warning("the last task received is left alone: %s", error)
     weights, card = read_model(STARTER)
     # which federation it will be is not known yet, so made-up cases are none of its business
-    return _training(weights, card).model_copy(update={"demo": True}), "the starter model"
+    return _training(weights, card, own).model_copy(update={"demo": True}), "the starter model"
 
 
-def _training(weights: Weights, of: ModelCard | EvaluateTask) -> TrainTask:
+def _training(weights: Weights, of: ModelCard | EvaluateTask, own: SitePrivacy | None) -> TrainTask:
+    """As short as can be, and private where the hospital allows no other."""
+    privacy = None
+    if own is not None:
+        privacy = PrivacyConfig(epsilon=own.epsilon, delta=own.counted_at, rounds=1, cases_per_step=1)
     return TrainTask(
-        run="dry-run",
+        run=OF_NO_RUN,
         round=1,
         model=of.model,
         preprocess=of.preprocess,
         train=TrainConfig(steps=STARTER_STEPS),
+        privacy=privacy,
         seed=0,
         weights=weights,
     )

@@ -178,9 +178,21 @@ def _batches_are_not_added_up(task: TrainTask, own: SitePrivacy | None) -> Priva
     )
 
 
+def _steps_take_patches(task: TrainTask, own: SitePrivacy | None) -> PrivacyError | None:
+    if task.train.whole_share == 0:
+        return None
+    return PrivacyError(
+        "train.whole_share",
+        found=f"{task.train.whole_share:g}",
+        expected="0: a private step takes patches of each case that it draws",
+        remedy="ask the coordinator for a new run without it",
+    )
+
+
 RULES: tuple[Rule, ...] = (
     _both_want_privacy,
     _delta_is_below_one_case,
     _a_step_is_a_part_of_the_cases,
     _batches_are_not_added_up,
+    _steps_take_patches,
 )

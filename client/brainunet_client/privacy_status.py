@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from brainunet.errors import ConfigError, FederationError, PrivacyError
 from brainunet.kit import open_kit
-from brainunet.privacy.accounting import Charge
-from brainunet.privacy.spending import Spent, read_spending, require_trusted, settle
+from brainunet.privacy.accounting import Charge, epsilon_of
+from brainunet.privacy.purse import settle
+from brainunet.privacy.spending import Spent, read_spending
+from brainunet.privacy.trust import require_trusted
 from brainunet.records import AnyTask, TrainTask
 from brainunet.spool import read_packed
 from brainunet.wire import unpack
@@ -24,48 +27,58 @@ class PrivacyStatus:
     """What ``brainunet-client --privacy`` tells.
 
     Attributes:
+        spent: what the ledger says; None where it can't be read, is another site's or is lost: then nobody here knows. Of one
+            that was rolled back it is less than there was.
         problem: why private training stops here; None if it doesn't.
         plan: of the last task that asked for private training; None if there was none, or ``no_next`` forbids it.
         no_next: why there is no next round.
+        refusal: of what the last task proposed, if that is why.
     """
 
     own: SitePrivacy
-    spent: Spent
+    spent: Spent | None
     problem: PrivacyError | None
     plan: PrivatePlan | None
     no_next: str | None
+    refusal: PrivacyError | None = None
 
     @property
-    def epsilon(self) -> float:
-        return self.spent.epsilon(self.own.counted_at)
+    def epsilon(self) -> float | None:
+        return None if self.spent is None else self.spent.epsilon(self.own.counted_at)
 
     @property
     def epsilon_after_next(self) -> float | None:
-        if self.plan is None:
+        if self.plan is None or self.spent is None:
             return None
-        more = Spent("", 0, {"all": (*self.spent.all_charges, self.plan.a_round)})
-        return more.epsilon(self.own.counted_at)
+        return epsilon_of([*self.spent.all_charges, self.plan.a_round], self.own.counted_at)
+
+    @property
+    def epsilon_left(self) -> float | None:
+        """None while private training is stopped: what is left is not known, and nothing of it can be spent."""
+        return None if self.epsilon is None or self.problem is not None else max(0.0, self.own.epsilon - self.epsilon)
 
     @property
     def rounds_left(self) -> int | None:
-        return None if self.plan is None else self.plan.left(self.spent)
+        return None if self.plan is None or self.spent is None else self.plan.left(self.spent)
 
     def facts(self) -> dict[str, Any]:
         """As JSON's own types."""
-        own, plan = self.own, self.plan
+        own, plan, spent = self.own, self.plan, self.spent
         return {
-            "site": self.spent.site or None,
+            "site": None if spent is None else spent.site or None,
             "public_cases": own.public_cases,
             "delta": own.counted_at,
             "problem": None if self.problem is None else str(self.problem),
             "spent": {
                 "epsilon": self.epsilon,
-                "runs": {
+                "runs": None
+                if spent is None
+                else {
                     run or "settled by hand": {
-                        "epsilon": self.spent.epsilon_of_run(run, own.counted_at),
+                        "epsilon": spent.epsilon_of_run(run, own.counted_at),
                         "steps": sum(charge.steps for charge in charges),
                     }
-                    for run, charges in self.spent.charges.items()
+                    for run, charges in spent.charges.items()
                 },
             },
             "next": None
@@ -78,8 +91,8 @@ class PrivacyStatus:
                 "steps": plan.a_round.steps,
             },
             "no_next": self.no_next,
-            "left": {"epsilon": max(0.0, own.epsilon - self.epsilon), "of": own.epsilon, "rounds": self.rounds_left},
-            "ledger": {"entries": self.spent.entries, "head": self.spent.head or None},
+            "left": {"epsilon": self.epsilon_left, "of": own.epsilon, "rounds": self.rounds_left},
+            "ledger": None if spent is None else {"entries": spent.entries, "head": spent.head or None},
         }
 
 
@@ -92,37 +105,42 @@ def privacy_status(home: Home, now: datetime | None = None) -> PrivacyStatus:
     """
     own = _own(home)
     task = _last_task(home)
-    spent, problem = NO_SPENDING, None
+    spent: Spent | None = None
     try:
-        spent = read_spending(home.privacy) or NO_SPENDING
+        spent = read_spending(home.privacy)
+        site = open_kit(home.kit).site if home.kit.exists() else spent.site if spent else ""
         require_trusted(
             home.privacy,
-            spent if spent.entries else None,
-            site=open_kit(home.kit).site if home.kit.exists() else spent.site,
+            spent,
+            site=site,
             cases=own.public_cases,
             now=now or datetime.now(UTC),
             expected_head="" if task is None else task.ledger_head,
             least_entries=entries_told(home),
         )
     except PrivacyError as error:
-        problem = error
-    plan, no_next = None, "no task of private training has come yet"
-    if isinstance(task, TrainTask):
-        try:
-            plan = plan_of(stricter(read_site_settings(home), task), own)
-            said = verdict(plan, spent, task.round + 1)
-            no_next = "the budget is spent: this site only evaluates" if said == "budget spent" else ""
-        except PrivacyError as error:
-            plan, no_next = None, str(error)
-    return PrivacyStatus(own, spent, problem, plan, no_next or None)
+        of_this_site = spent if spent is not None and spent.site == site else None
+        return PrivacyStatus(own, of_this_site, error, None, "private training is stopped until a person decides")
+    spent = spent or NO_SPENDING
+    if not isinstance(task, TrainTask):
+        none = "no task has come yet" if task is None else "the last task that came only scores"
+        return PrivacyStatus(own, spent, None, None, none)
+    try:
+        plan = plan_of(stricter(read_site_settings(home), task), own)
+        said = verdict(plan, spent, task.round + 1)
+    except PrivacyError as error:
+        return PrivacyStatus(own, spent, None, None, str(error), refusal=error)
+    return PrivacyStatus(
+        own, spent, None, plan, "the budget is spent: this site only evaluates" if said == "budget spent" else None
+    )
 
 
-def settle_privacy(home: Home, carried: list[Charge]) -> PrivacyStatus:
-    """A person's decision that private training goes on (see ``brainunet.privacy.spending.settle``), in both ledgers.
+def settle_privacy(home: Home, carried: Mapping[str, Sequence[Charge]]) -> PrivacyStatus:
+    """A person's decision that private training goes on (see ``brainunet.privacy.purse.settle``), in both ledgers.
 
     Raises:
         ConfigError: no part [privacy] in the settings, or no kit.
-        PrivacyError: another client is training with the ledger.
+        PrivacyError: nothing is carried though something is known to be lost, or another client is training with the ledger.
     """
     own, task = _own(home), _last_task(home)
     head = "" if task is None else task.ledger_head
@@ -132,8 +150,11 @@ def settle_privacy(home: Home, carried: list[Charge]) -> PrivacyStatus:
         cases=own.public_cases,
         carried=carried,
         accepted_head=head,
+        least_entries=entries_told(home),
     )
-    record_settled(home, carried_steps=sum(charge.steps for charge in carried), aside=aside is not None)
+    record_settled(
+        home, carried_steps=sum(charge.steps for charges in carried.values() for charge in charges), aside=aside is not None
+    )
     return privacy_status(home)
 
 

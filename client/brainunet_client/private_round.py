@@ -12,7 +12,9 @@ from dataclasses import replace
 
 from brainunet import __version__
 from brainunet.model import weights_of
-from brainunet.privacy.spending import Purse, open_purse, read_spending, require_trusted
+from brainunet.privacy.purse import Purse, open_purse
+from brainunet.privacy.spending import read_spending
+from brainunet.privacy.trust import require_trusted
 from brainunet.records import CaseCounts, EvaluateReply, PrivacySpend, SiteScore, TrainReply, TrainTask
 from brainunet.settings import sha256_of
 from brainunet.training.chance import Chance
@@ -64,7 +66,14 @@ def train_privately(task: TrainTask, site: Site, on_step: OnStep, keep_going: Ke
     checkpoint = replace(checkpoint, purpose=private)
     assert task.privacy is not None
     with open_purse(
-        own.ledger, site=site.name, cases=own.settings.public_cases, run=task.run, round=task.round, at=own.now()
+        own.ledger,
+        site=site.name,
+        cases=own.settings.public_cases,
+        run=task.run,
+        round=task.round,
+        at=own.now(),
+        expected_head=spent.head if spent else task.ledger_head,  # scoring took its time: the ledger may be another one by now
+        least_entries=own.least_entries,
     ) as purse:
         try:
             train_network(

@@ -85,8 +85,12 @@ def _is_as_private_as_asked(reply: Reply, task: AnyTask, limits: AdmissionConfig
             if reply.spend is None
             else "trained under privacy, which was not asked"
         )
-    if reply.spend is not None and task.privacy is not None and reply.spend.delta > task.privacy.delta:
+    if reply.spend is None or task.privacy is None:
+        return None
+    if reply.spend.delta > task.privacy.delta:
         return f"counts at delta {reply.spend.delta:g}, asked was {task.privacy.delta:g} at most"
+    if reply.spend.epsilon > task.privacy.epsilon:
+        return f"spent epsilon {reply.spend.epsilon:g} of this run, asked was {task.privacy.epsilon:g} at most"
     return None
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from brainunet_server.cli_members import AsJson, Debug, Directory, show
+
+if TYPE_CHECKING:
+    from brainunet.privacy.accounting import Charge
+    from brainunet_server.store.rows import SpendRow
 
 
 def privacy(
@@ -19,8 +25,6 @@ def privacy(
 ) -> None:
     """Epsilon of each site, by run and round; with --site also the words with which a lost ledger is settled there."""
     del debug
-    from collections import Counter
-
     from brainunet.moments import iso
     from brainunet_server import screens
     from brainunet_server.federation import Folder, read_settings
@@ -42,9 +46,36 @@ def privacy(
         return
     typer.echo("what all rounds of a run, and all runs of a site, tell of any one of its training cases at most:")
     show(screens.spend_table(rows))
+    for note in screens.spend_notes(rows):
+        typer.echo(note)
     if site is not None:
-        steps: Counter[tuple[float, float]] = Counter()
-        for row in rows:
-            steps[row.noise_multiplier, row.sample_rate] += row.steps
-        words = " ".join(f"--settle {noise!r},{rate!r},{count}" for (noise, rate), count in steps.items())
+        words = " ".join(
+            f"--settle {charge.noise!r},{charge.rate!r},{charge.steps},{run}"
+            for run, charges in all_that(rows).items()
+            for charge in charges
+        )
         typer.echo(f"if all of the ledger of {site} was lost: brainunet-client --privacy {words}")
+        typer.echo("if a part was lost: only the steps above that the site's own table (brainunet-client --privacy) has not")
+
+
+def all_that(rows: Sequence[SpendRow]) -> dict[str, list[Charge]]:
+    """Run -> all that one site has spent for it, in steps: no less in all than its ledger told last.
+
+    A reply that never came, or a round that was trained a second time, is in the site's ledger and not in the rows. For it
+    steps of the last kind are added until they cost what the site told of all its runs.
+    """
+    from brainunet.privacy.accounting import Charge
+    from brainunet.privacy.calibration import steps_to
+
+    steps: Counter[tuple[str, float, float]] = Counter()
+    for row in rows:
+        steps[row.run_id, row.noise_multiplier, row.sample_rate] += row.steps
+    last = rows[-1]
+    if last.total_epsilon is not None and last.total_delta is not None:
+        known = [Charge(noise, rate, count) for (_, noise, rate), count in steps.items()]
+        step = Charge(last.noise_multiplier, last.sample_rate)
+        steps[last.run_id, step.noise, step.rate] += steps_to(last.total_epsilon, known, step, last.total_delta)
+    found: dict[str, list[Charge]] = {}
+    for (run, noise, rate), count in steps.items():
+        found.setdefault(run, []).append(Charge(noise, rate, count))
+    return found

@@ -17,6 +17,7 @@ from brainunet.files import flush
 from brainunet.modelfile import ModelCard
 from brainunet.sealed import federation_fingerprint
 from brainunet.signing import new_signing_key, read_signing_key, verify_file, write_signing_key
+from brainunet_server.addresses import parse_host, parse_title
 from brainunet_server.authority import (
     certify_server,
     hosts_of,
@@ -26,7 +27,7 @@ from brainunet_server.authority import (
     read_certificate_file,
     write_key,
 )
-from brainunet_server.federation import Folder, parse_host, parse_title, read_settings
+from brainunet_server.federation import Folder, read_settings
 from brainunet_server.kits import public_text
 from brainunet_server.roster import Roster, changing, read_roster
 from brainunet_server.start_model import PURPOSE, read_start_model, sha256_of_file, stage_start_model

@@ -19,8 +19,9 @@ from brainunet.files import writing_aside
 from brainunet.kit import Kit, seal
 from brainunet.sealed import MAX_BYTES, federation_fingerprint
 from brainunet.signing import PublicKey, SigningKey, read_signing_key
+from brainunet_server.addresses import parse_host, server_address
 from brainunet_server.authority import Authority, hosts_of, pem_of, read_authority, read_certificate_file
-from brainunet_server.federation import FederationConfig, Folder, parse_host, read_settings, server_address
+from brainunet_server.federation import FederationConfig, Folder, read_settings
 
 
 @dataclass(frozen=True)

@@ -79,22 +79,31 @@ def score_table(rows: Sequence[dict[str, Any]]) -> Table:
 def spend_table(rows: Sequence[SpendRow]) -> Table:
     """A row for each site and round of private training, in the order in which they were told."""
     return _table(
-        ["site", "run", "round", "epsilon", "delta", "noise", "rate", "steps", "of all runs"],
+        ["site", "run", "round", "steps", "noise", "epsilon", "all runs"],
         (
             [
                 row.site,
                 row.run_id,
                 str(row.round),
-                f"{row.epsilon:.3f}",
-                f"{row.delta:g}",
-                f"{row.noise_multiplier:.3f}",
-                f"{row.sample_rate:.3f}",
                 str(row.steps),
-                "" if row.total_epsilon is None else f"{row.total_epsilon:.3f} (delta {row.total_delta:g})",
+                f"{row.noise_multiplier:.3f}",
+                f"{row.epsilon:.3f}",
+                "" if row.total_epsilon is None else f"{row.total_epsilon:.3f}",
             ]
             for row in rows
         ),
     )
+
+
+def spend_notes(rows: Sequence[SpendRow]) -> list[str]:
+    """How each site counts, a line for all that do so alike: by what its last row says."""
+    alike: dict[str, list[str]] = {}
+    for site, row in {row.site: row for row in rows}.items():
+        total = "" if row.total_delta is None else f", all runs at delta {row.total_delta:g}"
+        alike.setdefault(f"epsilon at delta {row.delta:g}{total}; each case in {row.sample_rate:.3g} of the steps", []).append(
+            site
+        )
+    return [f"{', '.join(sorted(sites))}: {words}" for words, sites in sorted(alike.items())]
 
 
 def _figure(said: Any) -> str:

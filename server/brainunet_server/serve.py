@@ -12,7 +12,8 @@ from typing import Final
 from brainunet.allocation import return_memory_at_once
 from brainunet.flower_environment import prepare_flower
 from brainunet.signing import read_signing_key
-from brainunet_server.federation import FederationConfig, Folder, ServeOptions, read_settings, server_address
+from brainunet_server.addresses import server_address
+from brainunet_server.federation import FederationConfig, Folder, ServeOptions, read_settings
 from brainunet_server.membership import Membership
 from brainunet_server.patience import Stop
 from brainunet_server.presence import Board, Ticking

@@ -129,6 +129,8 @@ def _run(request: Request, as_json: bool, quiet: bool, debug: bool) -> None:
     first, last = summary["rounds"][0]["mean_dice"], summary["rounds"][-1]["mean_dice"]
     for region in ("WT", "TC", "ET"):
         typer.echo(f"mean {region} Dice over the sites' validation cases: {_figure(first, region)} -> {_figure(last, region)}")
+    for site, spent in summary.get("privacy", {}).items():
+        typer.echo(f"{site}: epsilon {spent['epsilon']:.2f} at delta {spent['delta']:g} (a simulation's noise protects nobody)")
     for problem in summary["skipped"]:
         typer.echo(f"skipped: {problem['reason']}")  # the reason begins with the name of the case or file
     typer.echo(f"{summary['seconds']:.0f} s, {summary['peak_memory_mb']} MB at most; see {request.out / 'dice.png'}")

@@ -14,7 +14,7 @@ from typing import Any, Final
 from brainunet.config import PrivacyConfig
 from brainunet.errors import UsageError
 from brainunet.privacy.accounting import Charge
-from brainunet.privacy.spending import open_purse
+from brainunet.privacy.purse import open_purse
 from brainunet_client.site import PrivateSite, Site
 from brainunet_client.site_settings import SitePrivacy
 from brainunet_server.store.opening import open_for_writing

@@ -147,6 +147,53 @@ def test_a_reply_from_before_a_consent_was_withdrawn_is_not_sent_after_it(
     assert len(list(home.work.glob("reply-*"))) == 1
 
 
+OWN = "[privacy]\npublic_cases = 40\nepsilon = {}\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ("", OWN.format(8.0)),
+        (OWN.format(8.0), OWN.format(2.0)),
+        (OWN.format(8.0), OWN.format(8.0) + "tell_scores = false\n"),
+        ("min_cases = 3\n", "min_cases = 5\n"),
+    ],
+    ids=["privacy", "epsilon", "scores", "min_cases"],
+)
+def test_a_reply_from_before_the_hospital_allowed_less_is_not_sent_after_it(
+    before: str, now: str, home: Home, open_desk: OpenDesk
+) -> None:
+    set_to(home, before)
+    desk, workers = open_desk(replying(REPLY), replying(messages.evaluate_reply()))
+    desk.answer(pack(TASK))
+    set_to(home, now)
+
+    assert is_the(messages.evaluate_reply(), desk.answer(pack(TASK)))
+    assert workers.count == 2
+
+
+def test_a_budget_that_was_raised_is_used_when_the_round_is_asked_for_again(home: Home, open_desk: OpenDesk) -> None:
+    set_to(home, OWN.format(8.0))
+    spent = messages.evaluate_reply().model_copy(update={"budget_spent": True})
+    desk, workers = open_desk(replying(spent), replying(messages.private_reply()))
+    assert is_the(spent, desk.answer(pack(TASK)))
+    set_to(home, OWN.format(16.0))
+
+    assert is_the(messages.private_reply(), desk.answer(pack(TASK)))
+    assert workers.count == 2
+
+
+def test_what_the_coordinator_knows_of_the_ledger_and_how_long_it_waits_make_no_other_task(open_desk: OpenDesk) -> None:
+    """A second training would cost a private site a second time."""
+    desk, workers = open_desk(replying(REPLY))
+    desk.answer(pack(TASK))
+
+    for change in ({"ledger_head": "ab" * 32}, {"answer_within_s": 7200}, {"answer_within_s": None}):
+        assert is_the(REPLY, desk.answer(pack(TASK.model_copy(update=change))))
+
+    assert workers.count == 1
+
+
 def test_a_register_that_is_missing_is_as_an_empty_one(home: Home, open_desk: OpenDesk) -> None:
     home.consent.write_bytes(b"")
     desk, workers = open_desk(replying(REPLY))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from brainunet.config import PrivacyConfig
 from brainunet.privacy.accounting import Charge, epsilon_of
-from brainunet.privacy.spending import open_purse
+from brainunet.privacy.purse import open_purse
 from brainunet.spool import write_packed
 from brainunet.wire import pack
 from brainunet_client.cli import main as brainunet_client
@@ -21,7 +22,7 @@ from tests.support.coordinator import SERVER
 from tests.support.homes import joined_home, set_to
 from tests.support.nets import weights
 from tests.support.simulation import Ended, run
-from tests.support.sites import train_task
+from tests.support.sites import evaluate_task, train_task
 
 OWN = "[privacy]\npublic_cases = 40\nepsilon = 8.0\ndelta = 1e-3\n"
 
@@ -42,8 +43,8 @@ def spend(home: Home, steps: int = 20) -> str:
         return purse.spent.head
 
 
-def receives_a_task(home: Home, head: str = "") -> None:
-    asked = PrivacyConfig(epsilon=8.0, delta=1e-3, rounds=10)
+def receives_a_task(home: Home, head: str = "", delta: float = 1e-3) -> None:
+    asked = PrivacyConfig(epsilon=8.0, delta=delta, rounds=10)
     write_packed(home.received, pack(train_task(weights(), steps=20, round=1, privacy=asked, ledger_head=head)))
 
 
@@ -61,8 +62,18 @@ def test_before_the_first_task_nothing_is_spent_and_everything_left(home: Home) 
 
     assert ended.code == 0, ended.err
     assert "nothing yet" in ended.out
-    assert "no task of private training has come yet" in ended.out
+    assert "no task has come yet" in ended.out
     assert "8.000" in ended.out
+
+
+def test_after_a_run_its_last_task_is_no_next_round(home: Home) -> None:
+    spend(home)
+    write_packed(home.received, pack(evaluate_task(weights())))
+
+    ended = typed()
+
+    assert ended.code == 0, ended.err
+    assert "the last task that came only scores" in ended.out
 
 
 def test_a_table_tells_what_is_spent_what_the_next_round_costs_and_what_is_left(home: Home) -> None:
@@ -99,10 +110,11 @@ def test_a_rolled_back_ledger_ends_with_5_says_why_and_is_settled_by_a_person(ho
     assert "--settle" in ended.err
     assert json.loads(typed("--json").out)["problem"] is not None
 
-    settled = typed("--settle", "2.0,0.1,20")
+    settled = typed("--settle", "2.0,0.1,20,glioma-1")
     assert settled.code == 0, settled.err
     facts = json.loads(typed("--json").out)
     assert facts["spent"]["epsilon"] == pytest.approx(epsilon_of([Charge(2.0, 0.1, 40)], 1e-3))
+    assert facts["spent"]["runs"]["glioma-1"]["steps"] == 40
     assert "20 steps were added by hand" in run(brainunet_client, "--ledger").out
 
 
@@ -122,12 +134,82 @@ def test_a_lost_ledger_is_missed_by_what_this_site_has_told(home: Home) -> None:
     assert entries_told(home) == 0
 
 
-@pytest.mark.parametrize("words", ["yes", "1,2", "1,0.1,-3", "nan,0.1,3", "1,1.5,3", "1,0.1,3.5"])
+def rewritten(home: Home) -> None:
+    home.privacy.write_text(home.privacy.read_text().replace('"steps":20', '"steps":2'))
+
+
+def of_another_site(home: Home) -> None:
+    home.privacy.unlink()
+    with open_purse(home.privacy, site="accra", cases=40, run="glioma-1", round=1) as purse:
+        purse.pay(Charge(2.0, 0.1, 1))
+
+
+def lost(home: Home) -> None:
+    home.privacy.unlink()
+
+
+@pytest.mark.parametrize("damage", [rewritten, of_another_site, lost])
+def test_of_a_ledger_that_is_not_there_to_be_read_nothing_is_said_to_be_spent_or_left(
+    home: Home, damage: Callable[[Home], None]
+) -> None:
+    receives_a_task(home, head=spend(home))
+    damage(home)
+
+    ended = typed()
+    facts = json.loads(typed("--json").out)
+
+    assert ended.code == 5
+    assert "unknown" in ended.out
+    assert not any(figure in ended.out for figure in ("0.000", "8.000", "nothing yet"))
+    assert (facts["spent"], facts["next"], facts["ledger"]) == ({"epsilon": None, "runs": None}, None, None)
+    assert facts["left"] == {"epsilon": None, "of": 8.0, "rounds": None}
+    assert facts["no_next"] == "private training is stopped until a person decides"
+
+
+def test_a_rolled_back_ledger_says_what_was_spent_at_least_and_not_what_is_left(home: Home) -> None:
+    spend(home)
+    receives_a_task(home, head="a" * 64)
+
+    ended = typed()
+
+    assert "at least: 20 noisy steps of 1 run in the ledger" in ended.out
+    assert json.loads(typed("--json").out)["left"]["epsilon"] is None
+
+
+def test_a_stopped_ledger_is_not_settled_by_saying_that_nothing_was_lost(home: Home) -> None:
+    receives_a_task(home, head=spend(home))
+    rewritten(home)
+
+    ended = typed("--settle", "none")
+    assert ended.code == 5
+    assert "it would forget a ledger that can't be read" in ended.err
+    assert "flower-server privacy DIR --site NAME" in ended.err
+
+    assert typed("--settle", "2,0.1,20").code == 0
+    assert json.loads(typed("--json").out)["spent"]["epsilon"] == epsilon_of([Charge(2.0, 0.1, 20)], 1e-3)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "yes",
+        "1,2",
+        "1,0.1,-3",
+        "nan,0.1,3",
+        "1,1.5,3",
+        "1,0.1,3.5",
+        "0,0.1,3",
+        "1,0,3",
+        "1,0.1,0",
+        "1,0.1,3,a b",
+        "1,0.1,3,a,b",
+    ],
+)
 def test_words_that_are_no_steps_settle_nothing(home: Home, words: str) -> None:
     ended = typed("--settle", words)
 
     assert ended.code == 2
-    assert "noise, rate and steps of what was lost" in ended.err
+    assert "noise, rate and steps of what was lost (and its run)" in ended.err
     assert not home.privacy.exists()
 
 
@@ -146,8 +228,16 @@ def test_preflight_says_how_the_budget_stands_or_why_it_is_stopped(home: Home) -
     (check,) = checked(home)
     assert (check.outcome, "only evaluates" in check.said) == ("WARN", True)
 
+    receives_a_task(home, delta=0.5)
+    (check,) = checked(home)
+    assert check.outcome == "WARN"
+    assert "what the last task proposed is refused: privacy.delta: 0.5" in check.said
+
     receives_a_task(home, head="a" * 64)
     (check,) = checked(home)
     assert check.outcome == "FAIL"
     set_to(home, "")
+    (check,) = checked(home)
+    assert (check.outcome, "has no part [privacy] any more" in check.said) == ("WARN", True)
+    home.privacy.unlink()
     assert checked(home) == []

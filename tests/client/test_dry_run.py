@@ -10,6 +10,8 @@ import pytest
 
 from brainunet.config import ValidationConfig
 from brainunet.errors import ConfigError, DataError
+from brainunet.privacy.accounting import Charge
+from brainunet.privacy.purse import open_purse
 from brainunet.records import PROTOCOL, TrainReply, TrainTask
 from brainunet.spool import write_packed
 from brainunet.wire import pack, unpack
@@ -187,3 +189,21 @@ def test_what_the_reply_would_be_a_fault_for_is_said_in_words(home: Home, data: 
     home.settings.write_text("min_case = 1\n")
     with pytest.raises(ConfigError, match="did you mean min_cases"):
         dry_run(home, data, task=train_task(weights(), validation=ValidationConfig(min_cases=2)))
+
+
+@pytest.mark.parametrize("received", [False, True], ids=["starter", "a scoring"])
+def test_a_hospital_under_privacy_is_shown_a_private_training_and_its_budget_is_left_alone(
+    received: bool, home: Home, data: Path
+) -> None:
+    home.settings.write_text(OPEN + "[privacy]\npublic_cases = 7\nepsilon = 3.0\n")
+    with open_purse(home.privacy, site="this-site", cases=7, run="glioma-1", round=1) as purse:
+        purse.pay(Charge(1.0, 0.5, 1000))  # far more than is allowed
+    if received:
+        write_packed(home.received, pack(evaluate_task(weights(), demo=True)))
+    before = files(home.path)["privacy.jsonl"]
+
+    shown = {name: field["value"] for name, field in dry_run(home, data, steps=1)["header"].items()}
+
+    assert (shown["loss"], shown["seconds"], shown["cases"]["train"]) == (None, None, 7)
+    assert shown["spend"]["steps"] == 1
+    assert files(home.path)["privacy.jsonl"] == before

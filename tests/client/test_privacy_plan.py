@@ -19,9 +19,10 @@ from tests.support.sites import train_task
 OWN = SitePrivacy(public_cases=40, epsilon=8.0)
 
 
-def task(round: int = 1, steps: int = 20, accumulate: int = 1, **privacy: Any) -> TrainTask:
+def task(round: int = 1, steps: int = 20, accumulate: int = 1, whole_share: float = 0.0, **privacy: Any) -> TrainTask:
     asked = {"epsilon": 8.0, "delta": 1e-3, "rounds": 10, **privacy}
-    return train_task(weights(), round=round, steps=steps, accumulate=accumulate, privacy=PrivacyConfig(**asked))
+    made = train_task(weights(), round=round, steps=steps, accumulate=accumulate, privacy=PrivacyConfig(**asked))
+    return made.model_copy(update={"train": made.train.model_copy(update={"whole_share": whole_share})})
 
 
 def plan(own: SitePrivacy = OWN, **asked: Any) -> PrivatePlan:
@@ -64,12 +65,21 @@ def test_the_stricter_of_hospital_and_federation_holds() -> None:
         (OWN, {"delta": 0.03}, r"at most 1 / 40 = 0.025"),
         (OWN, {"cases_per_step": 41}, "41 cases in a step, of 40"),
         (OWN, {"accumulate": 2}, "train.accumulate"),
+        (OWN, {"whole_share": 0.5}, "train.whole_share"),
         (OWN, {"epsilon": 1e-5}, "Raise epsilon, or ask for fewer rounds"),
     ],
 )
 def test_what_can_not_be_kept_is_refused_with_what_to_do(own: SitePrivacy | None, asked: dict[str, Any], said: str) -> None:
     with pytest.raises(PrivacyError, match=said):
         plan_of(stricter(SiteSettings(privacy=own), task(**asked)), own)
+
+
+@pytest.mark.parametrize("clip", [0, 1e-30, 1e30])
+def test_a_federation_can_not_ask_for_a_clip_whose_noise_single_precision_loses(clip: float) -> None:
+    from pydantic import ValidationError
+
+    with pytest.raises(ValidationError):
+        PrivacyConfig(clip=clip)
 
 
 def test_a_private_hospital_refuses_training_without_privacy() -> None:

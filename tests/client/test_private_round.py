@@ -14,7 +14,8 @@ import pytest
 from brainunet.config import ModelConfig, PrivacyConfig
 from brainunet.errors import ConfigError, PrivacyError
 from brainunet.privacy.accounting import Charge, epsilon_of
-from brainunet.privacy.spending import open_purse, read_spending
+from brainunet.privacy.purse import open_purse
+from brainunet.privacy.spending import read_spending
 from brainunet.records import EvaluateReply, FaultCode, SiteScore, TrainReply, TrainTask
 from brainunet.wire import pack
 from brainunet_client.faults import fault_code
@@ -226,6 +227,18 @@ def test_two_clients_on_one_ledger_do_not_train_at_a_time(site: Site) -> None:
         pytest.raises(PrivacyError, match="another client"),
     ):
         do(task(), site)
+
+
+def test_a_ledger_that_goes_away_while_the_site_still_scores_is_missed(site: Site) -> None:
+    head = trained(site, task()).spend.ledger_head  # type: ignore[union-attr] # a private reply has one
+
+    def goes_away() -> bool:
+        ledger(site).unlink(missing_ok=True)
+        return True
+
+    with pytest.raises(PrivacyError, match="it was lost"):
+        do(task(2, head=head), site, keep_going=goes_away)
+    assert not ledger(site).exists()  # no new one with a whole budget
 
 
 def test_secure_noise_trains_too(site: Site) -> None:

@@ -101,3 +101,8 @@ def test_the_rounds_that_are_left_fit_and_one_more_does_not() -> None:
         [*spent, Charge(2.0, 0.2, 20 * (left + 1))], 1e-3
     )  # fmt: skip
     assert rounds_left([Charge(0.5, 0.5, 100)], a_round, 6.0, 1e-3) == 0
+
+
+@pytest.mark.parametrize("noise", [1e-5, 1e-200])
+def test_noise_too_small_to_reckon_with_counts_as_none(noise: float) -> None:
+    assert epsilon_of([Charge(noise, 0.5)], 1e-3) == math.inf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,18 +18,10 @@ from brainunet.config import AugmentConfig, LossConfig, PrivacyConfig, TrainConf
 from brainunet.errors import ConfigError, PrivacyError
 from brainunet.losses import LOSSES, loss_from
 from brainunet.privacy.accounting import Charge
+from brainunet.training.case_by_case import CaseOptimizer, add_case, draw, finish_step, length_of, require_separate_cases
 from brainunet.training.chance import Chance
 from brainunet.training.checkpoint import Checkpoint
-from brainunet.training.private import (
-    CaseOptimizer,
-    add_case,
-    begin,
-    draw,
-    finish_step,
-    require_separate_cases,
-    take_private_step,
-    train_privately,
-)
+from brainunet.training.private import begin, take_private_step, train_privately
 from tests.support.nets import network
 from tests.support.prepared import prepared_case
 
@@ -129,6 +122,18 @@ def test_a_step_that_drew_no_case_is_noise_alone_of_the_size_that_was_asked_for(
     assert float(moved.std()) == pytest.approx(0.1 * 1.5 * 2.0 / 3, rel=0.15)
 
 
+@pytest.mark.parametrize("size", [1, 6])
+def test_noise_comes_once_to_a_step_however_many_cases_it_drew(size: int) -> None:
+    with_it, without = small(), small()
+    step_by_case(with_it, case_optimizer(with_it, clip=2.0, noise=1.5), *batch(size))
+    step_by_case(without, case_optimizer(without, clip=2.0), *batch(size))
+
+    pairs = zip(with_it.parameters(), without.parameters(), strict=True)
+    assert float(torch.cat([(a - b).detach().flatten() for a, b in pairs]).std()) == pytest.approx(
+        0.1 * 1.5 * 2.0 / 3, rel=0.15
+    )
+
+
 def test_a_case_whose_gradient_is_no_number_counts_as_nothing() -> None:
     images, labels = batch(3)
     ill = images.clone()
@@ -138,6 +143,25 @@ def test_a_case_whose_gradient_is_no_number_counts_as_nothing() -> None:
     step_by_case(without, case_optimizer(without, clip=0.05), images[[0, 2]], labels[[0, 2]])
 
     assert difference(with_it, without) == 0
+
+
+@pytest.mark.parametrize("value", [0.1, 1e-3, 3e30, float("inf")])
+def test_a_gradient_of_millions_of_numbers_is_no_longer_than_its_clip(value: float) -> None:
+    """Sums of equal numbers in single precision are off by more than half a percent here."""
+    made = nn.Linear(2**22, 2, bias=False)
+    optimizer = case_optimizer(made, clip=1.0)
+    made.weight.grad = torch.full_like(made.weight, value)
+    add_case(optimizer)
+
+    length = float(made.weight.summed_grad.double().norm())  # type: ignore[attr-defined] # which Opacus puts there
+    assert length == (pytest.approx(1.0, rel=1e-5) if value < 1 else 0)
+
+
+def test_the_length_of_gradients_is_theirs_in_whatever_order_they_lie() -> None:
+    gradients = [torch.randn(5, 4, 3, 3, 3).to(memory_format=torch.channels_last_3d), torch.randn(40_000).view(200, 200).T]
+
+    assert length_of(gradients) == pytest.approx(float(torch.cat([g.flatten() for g in gradients]).double().norm()), rel=1e-6)
+    assert math.isnan(length_of([torch.tensor([1.0, float("nan")])]))
 
 
 def test_all_patches_of_a_case_are_clipped_as_one() -> None:

@@ -70,7 +70,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "matplotlib": ("brainunet/pictures", "simulation/brainunet_sim"),
     "monai": ("brainunet/model/baselines.py",),
     "nibabel": ("brainunet/data/volumes.py", "brainunet/data/written_volumes.py"),
-    "opacus": ("brainunet/training/private.py",),
+    "opacus": ("brainunet/training/case_by_case.py",),
     "plotly": _DASHBOARD,
     "openvino": ("brainunet/inference/openvino_engine.py", "brainunet/inference/openvino_graph.py"),
     "sqlalchemy": _STORE,

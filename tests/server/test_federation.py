@@ -12,15 +12,8 @@ from hypothesis import strategies as st
 from brainunet.config import PrivacyConfig
 from brainunet.errors import ConfigError
 from brainunet.settings import sha256_of
-from brainunet_server.federation import (
-    FederationConfig,
-    Folder,
-    RoundsConfig,
-    parse_host,
-    parse_title,
-    read_settings,
-    server_address,
-)
+from brainunet_server.addresses import parse_host, parse_title, server_address
+from brainunet_server.federation import FederationConfig, Folder, RoundsConfig, read_settings
 from brainunet_server.template import settings_text
 
 DEFAULTS = FederationConfig(name="Glioma Africa", host="fl.example.org", port=9443)

@@ -13,10 +13,12 @@ import pytest
 from brainunet.config import ModelConfig, PrivacyConfig, StrategyConfig
 from brainunet.errors import ConfigError
 from brainunet.modelfile import read_model
+from brainunet.privacy.accounting import Charge, epsilon_of
 from brainunet.records import AnyTask, FaultCode, PrivacySpend, Reply, TrainTask
 from brainunet_server.admission import AdmissionConfig, admit
 from brainunet_server.answers import Answer
 from brainunet_server.any_run import plan as plan_for
+from brainunet_server.cli_privacy import all_that
 from brainunet_server.federation import Folder, read_settings
 from brainunet_server.rounds import LastingFaults
 from brainunet_server.running import RunSettings, take_up_run
@@ -148,6 +150,8 @@ def test_training_that_is_not_as_private_as_was_asked_is_not_averaged() -> None:
     assert admit(train_reply(0.5, **private), task(None), limits) == "trained under privacy, which was not asked"
     loose: dict[str, Any] = {**private, "spend": spend(1, "lagos", delta=0.1)}
     assert admit(train_reply(0.5, **loose), task(), limits) == "counts at delta 0.1, asked was 0.001 at most"
+    much: dict[str, Any] = {**private, "spend": spend(1, "lagos", epsilon=8.5)}
+    assert admit(train_reply(0.5, **much), task(), limits) == "spent epsilon 8.5 of this run, asked was 8 at most"
     assert admit(evaluate_reply(round=1, budget_spent=True), task(), limits) is None
     assert admit(evaluate_reply(round=1, budget_spent=True), task(None), limits) is not None
     assert admit(evaluate_reply(round=1), task(), limits) is not None
@@ -176,8 +180,11 @@ def test_a_coordinator_sees_epsilon_by_site_and_round_and_the_words_for_a_lost_l
     prepared(fed, rows)
 
     shown = done("privacy", fed)
-    assert all(word in shown for word in ("boston", "lagos", "2.000", "4.000", "6.000 (delta 0.0025)"))
-    assert "--settle 1.5,0.1,40" in done("privacy", fed, "--site", "lagos")
+    assert all(word in shown for word in ("boston", "lagos", "2.000", "4.000", "6.000"))
+    assert "boston, lagos: epsilon at delta 0.001, all runs at delta 0.0025; each case in 0.1 of the steps" in shown
+    assert "--privacy --settle 1.5,0.1,451,glioma-1\n" in done(
+        "privacy", fed, "--site", "lagos"
+    )  # what makes the 6.000 that it told
     assert "boston" not in done("privacy", fed, "--site", "lagos")
     facts = told("privacy", fed)["spends"]
     assert [(row["site"], row["round"], row["epsilon"]) for row in facts] == [
@@ -185,6 +192,37 @@ def test_a_coordinator_sees_epsilon_by_site_and_round_and_the_words_for_a_lost_l
     ]  # fmt: skip
     assert told("scores", fed)["privacy"] == {name: {"epsilon": 4.0, "delta": 1e-3} for name in ("boston", "lagos")}
     assert "lagos: epsilon 4.000 at delta 0.001 after round 2" in done("scores", fed)
+
+
+@pytest.mark.parametrize("total", [None, 0.0, 1.0, 6.0])
+def test_the_words_for_a_lost_ledger_cost_no_less_than_the_site_has_told(total: float | None) -> None:
+    """A reply that never came is in its ledger alone; so is the first of two trainings of a round."""
+    row = SpendRow(
+        run_id=STORED.id, round=1, site="lagos", told_at=datetime.now(UTC),
+        **spend(1, "lagos", total_epsilon=total, total_delta=None if total is None else 0.0025).model_dump(),
+    )  # fmt: skip
+    told = epsilon_of([Charge(1.5, 0.1, 20)], 0.0025)
+
+    ((charge,),) = all_that([row]).values()
+
+    assert (charge.noise, charge.rate) == (1.5, 0.1)
+    if total is None or total < told:
+        assert charge.steps == 20
+    else:
+        assert epsilon_of([replace(charge, steps=charge.steps - 1)], 0.0025) < total <= epsilon_of([charge], 0.0025)
+
+
+def test_what_a_site_told_that_costs_what_its_rounds_cost_adds_nothing() -> None:
+    total = epsilon_of([Charge(1.5, 0.1, 40)], 0.0025)
+    rows = [
+        SpendRow(
+            run_id=STORED.id, round=round, site="lagos", told_at=datetime.now(UTC),
+            **spend(round, "lagos", total_epsilon=total).model_dump(),
+        )
+        for round in (1, 2)
+    ]  # fmt: skip
+
+    assert all_that(rows) == {STORED.id: [Charge(1.5, 0.1, 40)]}
 
 
 def prepared(fed: Path, rows: Sequence[SpendRow]) -> None:

@@ -118,5 +118,5 @@ def test_model_show_names_the_sites_that_paid_for_privacy_and_those_that_did_not
 
     said = show(tmp_path / "m.safetensors")
 
-    assert "boston epsilon 7.50 at delta 0.001 for each case; lagos: trained without" in said
+    assert "boston epsilon 7.50 at delta 0.001 for each case; lagos: trained without (in this run)" in said
     assert "Dice of lagos no figures of this model" in said

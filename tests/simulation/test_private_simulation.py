@@ -9,7 +9,7 @@ import pytest
 from brainunet.data.phantom import write_phantoms
 from brainunet_sim.cli import main as simulate
 from brainunet_sim.private_sites import privacy_options
-from tests.support.simulation import SHAPE, TINY, digests, run, summary_of
+from tests.support.simulation import SHAPE, TINY, digests, read_summary, run, summary_of
 
 PRIVATE = ("--privacy", "eps=5,delta=0.1,cases_per_step=1", "--seed", "5")
 
@@ -29,8 +29,11 @@ def finished(cases: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_site_keeps_to_the_epsilon_and_tells_no_loss(cases: Path, tmp_path: Path) -> None:
-    summary = summary_of(tmp_path / "out", "--data", cases, "--sites", "2", *PRIVATE)
+    ended = run(simulate, *TINY, "--out", tmp_path / "out", "--data", cases, "--sites", "2", *PRIVATE, "--quiet")
+    assert ended.code == 0, ended.err
+    summary = read_summary(tmp_path / "out")
 
+    assert f"site-1: epsilon {summary['privacy']['site-1']['epsilon']:.2f} at delta 0.1" in ended.out
     assert {site: entry["delta"] for site, entry in summary["privacy"].items()} == {"site-1": 0.1, "site-2": 0.1}
     assert all(4.5 < entry["epsilon"] <= 5 for entry in summary["privacy"].values())
     for entry in summary["rounds"][1:]:

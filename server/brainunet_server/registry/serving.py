@@ -16,8 +16,9 @@ from brainunet.allocation import return_memory_at_once
 from brainunet.errors import BrainUNetError, FederationError
 from brainunet.registry.agreed import MAX_REQUEST_BYTES, PING_S, PING_WAIT_S
 from brainunet.registry.registry_pb2_grpc import add_RegistryServicer_to_server
+from brainunet_server.addresses import server_address
 from brainunet_server.authority import read_certificate_file
-from brainunet_server.federation import FederationConfig, Folder, read_settings, server_address
+from brainunet_server.federation import FederationConfig, Folder, read_settings
 from brainunet_server.record import say
 from brainunet_server.registry.book import Book
 from brainunet_server.registry.door import Door, ReaderDoor, SiteDoor
