@@ -30,7 +30,10 @@ def plot_scores(path: Path, scores: Sequence[CaseScore], metrics: Sequence[str],
     shown = [name for name in metrics if METRICS[name].best is not None and METRICS[name].unit != "lesions"] or list(metrics)
     across = min(_PER_ROW, len(shown))
     down = -(-len(shown) // across)
-    figure = Figure(figsize=(1.2 + 3.1 * across, 0.9 + 3.3 * down), layout="constrained")
+    wide, high = max(5.4, 0.2 + 3.4 * across), 0.9 + 3.4 * down  # the heading needs its width too
+    figure = Figure(figsize=(wide, high))
+    # fixed margins, in inches: equal scores give equal pictures, which a layout solver does not promise
+    figure.subplots_adjust(left=0.6 / wide, right=1 - 0.2 / wide, bottom=0.5 / high, top=1 - 1 / high, wspace=0.2, hspace=0.3)
     panels = figure.subplots(down, across, squeeze=False).flat
     for axes, name in zip(panels, shown, strict=False):
         _panel(axes, name, {structure: _values(scores, structure, name) for structure in STRUCTURES})
