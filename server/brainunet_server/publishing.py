@@ -23,7 +23,7 @@ from brainunet.signing import PublicKey, SigningKey, read_signing_key, sign_file
 from brainunet.weights import Weights
 from brainunet_server.federation import Folder, read_settings
 from brainunet_server.keeping import best_rounds
-from brainunet_server.release_card import completed, release_part
+from brainunet_server.release_card import completed, publication_of
 from brainunet_server.roster import changing
 from brainunet_server.running import database_of
 from brainunet_server.start_model import sha256_of_file
@@ -84,7 +84,7 @@ def publish(
         if card is None:
             weights, card = _whole(folder.models / of.id / model.file, model)
             now = datetime.now(UTC).replace(microsecond=0)
-            card = completed(card, release_part(reader, folder, of, model, name, config.name, now), reader, model, notes)
+            card = completed(card, publication_of(reader, folder, of, model, name, config.name, now), reader, model, notes)
             card = _write(folder, file, weights, card, key)
         row = _row(folder, file, card)
         store.add_release(row)
