@@ -21,14 +21,11 @@ from brainunet_server.store.reader import StoreReader
 from brainunet_server.store.rows import DownloadRow
 from brainunet_server.store.writer import StoreWriter
 from tests.support.federation import done, kinds, refused, told
-from tests.support.postgres import postgres_server, postgres_url
 from tests.support.published import complete_run
 from tests.support.rights import full_disk
 from tests.support.runs import RUN, around
 from tests.support.simulation import run
 from tests.support.store import NOON
-
-__all__ = ["postgres_server", "postgres_url"]  # fixtures
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ ORDER = ("--modalities", "t1c,t2w,t2f")
 State = dict[str, Any]
 
 
-@pytest.fixture(scope="session")
+_made = cache(reference_network)  # 90 MB: once for all files of tests
+
+
+@pytest.fixture
 def reference() -> ReferenceNetwork:
-    return reference_network()
+    return _made()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def state(reference: ReferenceNetwork) -> State:
     return dict(reference.state_dict())
 
