@@ -9,7 +9,7 @@ import pytest
 from brainunet.data.phantom import write_phantoms
 from brainunet_sim.cli import main as simulate
 from brainunet_sim.private_sites import privacy_options
-from tests.support.simulation import SHAPE, TINY, digests, run, summary_of
+from tests.support.simulation import SHAPE, TINY, digests, read_summary, run, summary_of
 
 PRIVATE = ("--privacy", "eps=5,delta=0.1,cases_per_step=1", "--seed", "5")
 
@@ -28,8 +28,8 @@ def finished(cases: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_every_site_keeps_to_the_epsilon_and_tells_no_loss(cases: Path, tmp_path: Path) -> None:
-    summary = summary_of(tmp_path / "out", "--data", cases, "--sites", "2", *PRIVATE)
+def test_every_site_keeps_to_the_epsilon_and_tells_no_loss(finished: Path) -> None:
+    summary = read_summary(finished)
 
     assert {site: entry["delta"] for site, entry in summary["privacy"].items()} == {"site-1": 0.1, "site-2": 0.1}
     assert all(4.5 < entry["epsilon"] <= 5 for entry in summary["privacy"].values())
@@ -37,6 +37,7 @@ def test_every_site_keeps_to_the_epsilon_and_tells_no_loss(cases: Path, tmp_path
         assert {(site["loss"], site["seconds"]) for site in entry["sites"].values()} == {(None, None)}
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_models_and_privacy_other_ones(finished: Path, cases: Path, tmp_path: Path) -> None:
     summary_of(tmp_path / "again", "--data", cases, "--sites", "2", *PRIVATE)
     summary_of(tmp_path / "plain", "--data", cases, "--sites", "2", "--seed", "5")
