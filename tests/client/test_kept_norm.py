@@ -27,20 +27,10 @@ from brainunet_client.tasks import evaluate, train
 from tests.support.nets import NORMS, Norm, architectures, disturb_norms, network
 from tests.support.pace import first_fast
 from tests.support.rights import largest_file
-from tests.support.sites import NANO, evaluate_task, made_up_site, train_task
+from tests.support.sites import NANO, evaluate_task, train_task
 
 NAMES = norm_names(network())
 MOST_FIRST = first_fast("batch", *(norm for norm in NORMS if norm != "batch"))  # it keeps running statistics too
-
-
-@pytest.fixture(scope="module")
-def hospital(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return made_up_site(tmp_path_factory.mktemp("hospital"))
-
-
-@pytest.fixture
-def site(hospital: Site, tmp_path: Path) -> Site:
-    return replace(hospital, work=tmp_path / "work")
 
 
 def received(seed: int = 0, norm: Norm = "group") -> Weights:

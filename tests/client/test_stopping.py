@@ -18,17 +18,7 @@ from brainunet_client.tasks import checkpoint_of, do, train
 from tests.support.nets import network, weights
 from tests.support.pace import first_fast
 from tests.support.rights import largest_file
-from tests.support.sites import evaluate_task, made_up_site, train_task
-
-
-@pytest.fixture(scope="module")
-def hospital(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return made_up_site(tmp_path_factory.mktemp("hospital"))
-
-
-@pytest.fixture
-def site(hospital: Site, tmp_path: Path) -> Site:
-    return replace(hospital, work=tmp_path / "work")
+from tests.support.sites import evaluate_task, train_task
 
 
 class Watch:

@@ -10,7 +10,7 @@ import pytest
 def first_fast(first: Any, *others: Any) -> list[Any]:
     """Values for ``parametrize``: the first for every run, the others only where slow tests run too.
 
-    A tuple is a row of several arguments. For tests of a second and more whose first case would find most of what the others find.
+    A tuple is a row of several arguments. For tests of a second and more whose first case finds most of what the others find.
     """
     return [
         first,
