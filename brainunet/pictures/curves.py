@@ -43,7 +43,7 @@ def draw_curves(
         known = [(step, value) for step, means in scores if (value := means.get(region)) is not None]
         if known:
             right.plot(*zip(*known, strict=True), color=ON_WHITE[region], marker="o", markersize=3, linewidth=1.5, label=region)
-    right.set(xlabel="step", ylabel=f"Dice, mean of {cases} validation case{'s' * (cases != 1)}", ylim=(0, 1))
+    right.set(xlabel="step", ylabel=f"Dice, mean of {cases} validation case{'s' * (cases != 1)}", ylim=(-0.02, 1.02))
     if right.lines:
         right.legend(frameon=False, fontsize=8, loc="lower right")
     else:

@@ -21,7 +21,8 @@ from brainunet.study.settings import FitConfig
 from brainunet.training import loop
 from brainunet.training.batches import batches, workers_for
 from brainunet.training.checkpoint import Checkpoint
-from brainunet.training.loop import Training, begin, take_step, takes_whole, train
+from brainunet.training.loop import Training, begin, take_step, train
+from brainunet.training.whole_cases import takes_whole
 from tests.support.nets import network
 from tests.support.pace import first_fast
 from tests.support.prepared import prepared_case
