@@ -6,12 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from brainunet.errors import ConfigError, FederationError
-from brainunet.records import (
-    CaseCounts,
-    FaultCode,
-    PrivacySpend,
-    SiteScore,
-)
+from brainunet.records import CaseCounts, FaultCode, PrivacySpend, SiteScore
 from brainunet.weights import Weights
 from brainunet_server.site_faults import FAULTS, explained
 

@@ -14,15 +14,7 @@ from shutil import rmtree
 from typing import Protocol
 
 from brainunet.config import Local, ModelConfig, PreprocessConfig, PrivacyConfig, TrainConfig, ValidationConfig
-from brainunet.records import (
-    AnyTask,
-    EvaluateReply,
-    EvaluateTask,
-    Fault,
-    FaultCode,
-    TrainReply,
-    TrainTask,
-)
+from brainunet.records import AnyTask, EvaluateReply, EvaluateTask, Fault, FaultCode, TrainReply, TrainTask
 from brainunet.weights import WeightedMean, Weights
 from brainunet_server.admission import AdmissionConfig, admit, outliers
 from brainunet_server.answers import Answer, Exchange

@@ -18,20 +18,7 @@ from brainunet_server.round_results import RoundResult
 from brainunet_server.store.reader import StoreReader
 from tests.support.replies import PLAN, START
 from tests.support.rights import largest_file
-from tests.support.runs import (
-    DICE,
-    GIVEN,
-    MADE,
-    RUN,
-    SITES,
-    Sites,
-    around,
-    keeping,
-    kept,
-    model_files,
-    raising,
-    run_in,
-)
+from tests.support.runs import DICE, GIVEN, MADE, RUN, SITES, Sites, around, keeping, kept, model_files, raising, run_in
 
 
 @pytest.fixture(scope="module")
