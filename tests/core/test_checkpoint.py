@@ -28,6 +28,14 @@ def saved(path: Path, *, seed: int = 0, purpose: str = "this") -> Checkpoint:
     return checkpoint
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What a good one holds."""
+    checkpoint = saved(tmp_path_factory.mktemp("whole") / "training.ckpt")
+    assert not refused(checkpoint, network())
+    return checkpoint.path.read_bytes()
+
+
 def refused(checkpoint: Checkpoint, made: nn.Module) -> bool:
     """Whether a restore says so and leaves the network alone."""
     before = weights_of(made).digest
@@ -46,9 +54,9 @@ def test_a_checkpoint_of_another_training_is_not_taken_up(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("at", [0.0, 0.2, 0.4, 0.6, 0.8])
 @pytest.mark.parametrize("damage", ["a flipped bit", "cut short"])
-def test_a_damaged_checkpoint_is_not_taken_up(at: float, damage: str, tmp_path: Path) -> None:
-    checkpoint = saved(tmp_path / "training.ckpt")
-    content = bytearray(checkpoint.path.read_bytes())
+def test_a_damaged_checkpoint_is_not_taken_up(at: float, damage: str, whole: bytes, tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "training.ckpt", "this", every_steps=2)
+    content = bytearray(whole)
     place = int(at * len(content))
     if damage == "cut short":
         del content[place:]
