@@ -71,8 +71,8 @@ class SitePart(Record):
     withheld: Annotated[bool, Field(strict=True)] = False
 
 
-class Release(Record):
-    """What makes a model a published one.
+class Publication(Record):
+    """What makes a model a published one: the part of its card that the coordinator adds.
 
     Attributes:
         name: of the release, once and for ever in its federation.
@@ -130,7 +130,7 @@ class ModelCard(Record):
     spends: dict[str, PrivacySpend] = Field(default_factory=dict)
     made_at: datetime | None = None
     weights_sha256: str = ""
-    release: Release | None = None
+    release: Publication | None = None
 
 
 def learned_in(train: TrainConfig, validation: ValidationConfig) -> dict[str, Any]:

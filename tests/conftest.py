@@ -8,7 +8,11 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.support.postgres import postgres_server, postgres_url
 from tests.support.zones import machine_in
+
+# Fixtures of a whole session are named in a conftest: one that test files import is a fixture of its own in each of them.
+__all__ = ["postgres_server", "postgres_url"]
 
 # One thread: on networks this small more threads wait for each other, and far longer when the machine is busy.
 # Before torch is imported, and passed on to the processes that tests start.

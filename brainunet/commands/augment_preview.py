@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from brainunet.labels import Convention, Modality
+    from brainunet.pictures.augment_sheet import Tile
     from brainunet.records import Case
 
 SHOWN_BY_DEFAULT = "t2f"
@@ -63,15 +64,21 @@ def augment_preview(
             total=1 + len(AUGMENTATIONS) + draws,
             description="patches",
         )
-        tiles = [replace(tile, image=tile.image[channels]) for tile in made]
+        tiles = [replace(tile, image=tile.image[channels], note=_told(tile, modalities)) for tile in made]
     heading = f"{chosen.case_id}: augmentation {preset!r}, patch of {' x '.join(map(str, config.train.patch))} voxels"
     draw_sheet(out, tiles, [modalities[i] for i in channels], heading)
     if as_json:
         augment = config.train.augment.model_dump(mode="json")
-        facts = {"out": str(out), "case": chosen.case_id, "tiles": [tile.title for tile in tiles], "augment": augment}
-        typer.echo(json.dumps(facts))
+        told = {"tiles": [tile.title for tile in tiles], "notes": [tile.note for tile in tiles]}
+        typer.echo(json.dumps({"out": str(out), "case": chosen.case_id, **told, "augment": augment}))
     else:
         typer.echo(f"{len(tiles)} patches of {chosen.case_id} in {out}")
+
+
+def _told(tile: Tile, modalities: Sequence[Modality]) -> str:
+    """The tile's note, and which modalities it lost: a sheet of one modality would otherwise not show it."""
+    missing = [name for name, image in zip(modalities, tile.image, strict=True) if not image.any()]
+    return ", ".join(filter(None, [tile.note, f"here without {' and '.join(missing)}" if missing else ""]))
 
 
 def _chosen(folder: Path, case_id: str | None, modalities: Sequence[Modality], convention: Convention | None) -> Case:

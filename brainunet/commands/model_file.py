@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 if TYPE_CHECKING:
-    from brainunet.modelfile import Ancestor, ModelCard, Release, SitePart
+    from brainunet.modelfile import Ancestor, ModelCard, Publication, SitePart
     from brainunet.signing import PublicKey
 
 _ID: Final = re.compile("[0-9a-f]{16}")  # PublicKey.id
@@ -162,7 +162,7 @@ def _in_words(card: ModelCard) -> dict[str, str]:
         "trained from": card.parent_sha256,
         "settings": card.config_sha256,
         "made at": f"{card.made_at:%Y-%m-%d %H:%M} UTC" if card.made_at else "",
-        **(_release_in_words(release) if release else {}),
+        **(_publication_in_words(release) if release else {}),
     }
     for site, score in card.scores.items():
         dice = ", ".join(f"{name} {value:.3f}" for name, value in mean_of(score).items() if value is not None)
@@ -177,11 +177,11 @@ def _in_words(card: ModelCard) -> dict[str, str]:
     return {name: text for name, text in words.items() if text}
 
 
-def _release_in_words(release: Release) -> dict[str, str]:
-    sites = release.sites
+def _publication_in_words(publication: Publication) -> dict[str, str]:
+    sites = publication.sites
     return {
-        "released as": f"{release.name} by {release.federation}, {release.published_at:%Y-%m-%d %H:%M} UTC",
-        "began with": _start_in_words(release.start),
+        "released as": f"{publication.name} by {publication.federation}, {publication.published_at:%Y-%m-%d %H:%M} UTC",
+        "began with": _start_in_words(publication.start),
         "sites": f"{len(sites)}: " + "; ".join(f"{name}: {_part_in_words(part)}" for name, part in sites.items()),
     }
 

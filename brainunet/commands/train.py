@@ -157,7 +157,9 @@ def follow(study: Study, what: str = "training") -> tuple[dict[str, Any], Fitted
             on_scored=on_scored,
         )
     scores = [(scored.step, dice_of(scored)) for scored in fitted.scores]
-    title = f"{study.config.model.preset}, {summary['train_cases']} cases to train on"
+    title = (
+        f"{study.config.model.preset}, {summary['train_cases']} cases to train on; the model has seen {summary['trained_on']}"
+    )
     draw_curves(study.out / "curves.png", title, fitted.losses, scores, summary["validation_cases"])
     return summary, fitted
 

@@ -17,7 +17,8 @@ from brainunet.files import writing_aside
 from brainunet.labels import TUMOUR_LABELS, Modality
 from brainunet.pictures.palette import ON_GREY, SIDES
 
-_INCHES = 1.75  # of one picture
+# inches: one picture, the gaps beside it and beside a tile, the words over a tile, the heading, the legend
+_SIDE, _GAP, _BETWEEN, _WORDS, _HEADING, _LEGEND = 1.75, 0.05, 0.2, 0.55, 0.55, 0.35
 _TILES_ACROSS: Final[Mapping[int, int]] = MappingProxyType({1: 4, 2: 3})  # by the number of modalities; else two
 
 
@@ -48,19 +49,25 @@ def draw_sheet(path: Path, tiles: Sequence[Tile], modalities: Sequence[Modality]
     """
     across = _TILES_ACROSS.get(len(modalities), 2)
     down = -(-len(tiles) // across)
-    figure = Figure(figsize=(across * len(modalities) * 2 * _INCHES, down * (_INCHES + 0.42) + 0.8), layout="constrained")
-    figure.suptitle(f"{heading}\n{SIDES}", fontsize=12)
+    step = 2 * len(modalities) * (_SIDE + _GAP) - _GAP + _BETWEEN  # from one tile to the next
+    wide, high = across * step, _HEADING + down * (_WORDS + _SIDE) + _LEGEND
+    # Every place is worked out here: a solver's last digit depends on where in memory it ran, and would show in the pixels.
+    figure = Figure(figsize=(wide, high))
+    figure.text(0.5, 1 - 0.08 / high, f"{heading}\n{SIDES}", fontsize=12, ha="center", va="top")
     greys = [_grey_range(tiles[0].image, channel) for channel in range(len(modalities))]
-    cells = figure.subfigures(down, across, squeeze=False).flat
-    for i, (cell, tile) in enumerate(zip(cells, tiles, strict=False)):
-        cell.suptitle(f"{tile.title}\n{tile.note}", fontsize=8)
-        for j, axes in enumerate(cell.subplots(1, 2 * len(modalities), squeeze=False).flat):
+    for i, tile in enumerate(tiles):
+        left, top = _BETWEEN / 2 + i % across * step, high - _HEADING - i // across * (_WORDS + _SIDE)
+        middle = left + (step - _BETWEEN) / 2
+        figure.text(middle / wide, (top - 0.12) / high, f"{tile.title}\n{tile.note}", fontsize=8, ha="center", va="top")
+        for j in range(2 * len(modalities)):
             channel, axis = j // 2, (2, 1)[j % 2]
+            place = (left + j * (_SIDE + _GAP), top - _WORDS - _SIDE, _SIDE, _SIDE)
+            axes = figure.add_axes((place[0] / wide, place[1] / high, place[2] / wide, place[3] / high))
             _picture(axes, tile, channel, axis, greys[channel])
             if i < across and (len(modalities) > 1 or i == 0):
                 axes.set_title(f"{modalities[channel]}, {'axial' if axis == 2 else 'coronal'}", fontsize=7, pad=2)
     lines = [Line2D([], [], color=colour, label=label.name) for label, colour in ON_GREY.items()]
-    figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), fontsize=9, frameon=False)
+    figure.legend(handles=lines, loc="lower center", ncols=len(lines), fontsize=9, frameon=False)
     with writing_aside(path) as aside:
         figure.savefig(aside, dpi=110, format="png")
 

@@ -30,7 +30,10 @@ def plot_scores(path: Path, scores: Sequence[CaseScore], metrics: Sequence[str],
     shown = [name for name in metrics if METRICS[name].best is not None and METRICS[name].unit != "lesions"] or list(metrics)
     across = min(_PER_ROW, len(shown))
     down = -(-len(shown) // across)
-    figure = Figure(figsize=(1.2 + 3.1 * across, 0.9 + 3.3 * down), layout="constrained")
+    wide, high = max(5.4, 0.2 + 3.4 * across), 0.9 + 3.4 * down  # the heading needs its width too
+    figure = Figure(figsize=(wide, high))
+    # fixed margins, in inches: equal scores give equal pictures, which a layout solver does not promise
+    figure.subplots_adjust(left=0.6 / wide, right=1 - 0.2 / wide, bottom=0.5 / high, top=1 - 1 / high, wspace=0.2, hspace=0.3)
     panels = figure.subplots(down, across, squeeze=False).flat
     for axes, name in zip(panels, shown, strict=False):
         _panel(axes, name, {structure: _values(scores, structure, name) for structure in STRUCTURES})
@@ -44,21 +47,21 @@ def plot_scores(path: Path, scores: Sequence[CaseScore], metrics: Sequence[str],
 def _panel(axes: Any, name: str, groups: Mapping[Structure, Sequence[float]]) -> None:
     metric = METRICS[name]
     generator = np.random.default_rng(0)  # equal scores give equal pictures
-    for place, (structure, values) in enumerate(groups.items(), start=1):
-        colour = ON_WHITE[structure]
-        if not values:
-            continue
-        axes.boxplot(
-            [values],
-            positions=[place],
+    shown = [(place, structure, values) for place, (structure, values) in enumerate(groups.items(), start=1) if values]
+    if shown:
+        boxes = axes.boxplot(  # all of them at once: a call for each would take most of the picture's time
+            [values for _, _, values in shown],
+            positions=[place for place, _, _ in shown],
             widths=0.6,
             showfliers=False,  # every case is drawn as a point
             patch_artist=True,
-            boxprops={"facecolor": colour, "alpha": 0.25, "edgecolor": colour},
-            medianprops={"color": colour, "linewidth": 2},
-            whiskerprops={"color": colour},
-            capprops={"color": colour},
+            boxprops={"alpha": 0.25},
+            medianprops={"linewidth": 2},
         )
+    for i, (place, structure, values) in enumerate(shown):
+        colour, pair = ON_WHITE[structure], slice(2 * i, 2 * i + 2)
+        for line in (boxes["boxes"][i], boxes["medians"][i], *boxes["whiskers"][pair], *boxes["caps"][pair]):
+            line.set_color(colour)
         axes.scatter(place + generator.uniform(-0.18, 0.18, len(values)), values, s=10, color=colour, alpha=0.6, linewidths=0)
         axes.scatter([place], [np.mean(values)], marker="D", s=28, color="black", zorder=3)
     axes.set_xticks(range(1, len(groups) + 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +25,7 @@ from brainunet.training.average import average_in
 from brainunet.training.batches import Batch, batches
 from brainunet.training.checkpoint import Checkpoint
 from brainunet.training.precision import uses_bf16
+from brainunet.training.whole_cases import smallest_batches, takes_whole, whole_steps
 
 
 class TrainingDivergedError(BrainUNetError):
@@ -167,7 +168,7 @@ def begin(
     parameters = [p for p in network.parameters() if p.requires_grad]
     sources = [PatchSource(case) for case in cases]
     # before the first step, for all that will be seen: a refusal must not come hours later
-    half = all(uses_bf16(config.precision, device, network, batch) for batch in _smallest_batches(config, sources))
+    half = all(uses_bf16(config.precision, device, network, batch) for batch in smallest_batches(config, sources))
     training = Training(
         network=network,
         config=config,
@@ -220,34 +221,6 @@ def supply(training: Training, *, whole: bool) -> None:
         whole=whole,
     )
     training.whole = whole
-
-
-def whole_steps(config: TrainConfig) -> int:
-    """How many of ``config.steps`` take whole cases, the last ones.
-
-    >>> [whole_steps(TrainConfig(steps=30, whole_share=share)) for share in (0, 0.001, 0.1, 1)]
-    [0, 1, 3, 30]
-    """
-    return max(1, round(config.whole_share * config.steps)) if config.whole_share else 0
-
-
-def takes_whole(step: int, config: TrainConfig, progress: float | None = None) -> bool:
-    """Whether step ``step`` (from 0) takes whole cases.
-
-    Args:
-        progress: the share of the training that is done, where it is not that of ``config.steps`` (a training by the clock).
-    """
-    if progress is None:
-        return step >= config.steps - whole_steps(config)
-    return config.whole_share > 0 and progress >= 1 - config.whole_share
-
-
-def _smallest_batches(config: TrainConfig, sources: Sequence[PatchSource]) -> Iterator[tuple[int, ...]]:
-    """The shape (B, C, X, Y, Z) of a batch of patches and, if there will be any, of a whole case with the shortest sides."""
-    channels = sources[0].image.shape[0]
-    yield (config.batch_size, channels, *config.patch)
-    if config.whole_share:
-        yield (1, channels, *(min(sides) for sides in zip(*(source.label.shape for source in sources), strict=True)))
 
 
 def _none() -> Generator[Batch, None, None]:

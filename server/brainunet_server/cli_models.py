@@ -64,7 +64,7 @@ def models(directory: Directory, database: Database = None, as_json: AsJson = Fa
     del debug
     from brainunet_server import screens
     from brainunet_server.federation import Folder, read_settings
-    from brainunet_server.publishing import release_facts
+    from brainunet_server.releases import release_facts
     from brainunet_server.running import database_of
     from brainunet_server.store.reader import StoreReader
 
@@ -90,10 +90,10 @@ def withdraw(
 ) -> None:
     """Give a release to nobody any more; those who fetched it are told when they next ask."""
     del debug
-    from brainunet_server import publishing
     from brainunet_server.federation import Folder
+    from brainunet_server.releases import withdraw as withdraw_release
 
-    publishing.withdraw(Folder(directory), name, reason, database=database)
+    withdraw_release(Folder(directory), name, reason, database=database)
     typer.echo(f"withdrew {name}; its file stays in {directory / 'published'}, and its name is never used again")
 
 

@@ -20,7 +20,8 @@ from brainunet.weights import Weights
 from brainunet.wire import Packed
 from brainunet_server.answers import Exchange
 from brainunet_server.keeping import LAST_KEPT, Keeping, best_rounds, remove_old
-from brainunet_server.rounds import LastingFaults, Plan, RoundResult, Strategy, TooFewReplies, rounds
+from brainunet_server.round_results import LastingFaults, RoundResult, TooFewReplies
+from brainunet_server.rounds import Plan, Strategy, rounds
 from brainunet_server.store.reader import StoreReader, site_scores
 from brainunet_server.store.rows import Model, Run, Score, SiteRound, SpendRow
 from brainunet_server.store.writer import StoreWriter

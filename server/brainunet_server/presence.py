@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from brainunet_server.federation import Folder
-from brainunet_server.rounds import RoundResult
+from brainunet_server.round_results import RoundResult
 from brainunet_server.status import ServerState, SiteState, Status, write_status
 
 SILENT_AFTER = timedelta(seconds=90)  # a waiting node asks every few seconds, a working one says every half minute it is there

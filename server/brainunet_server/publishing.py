@@ -12,18 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from brainunet.chain import JSON, append
 from brainunet.errors import BrainUNetError, ConfigError, UsageError
 from brainunet.files import flush_name
-from brainunet.metrics.summary import federation_mean, mean_region_dice, worst_site
+from brainunet.metrics.summary import mean_region_dice
 from brainunet.modelfile import SIGNED_AS, ModelCard, read_model, write_model
 from brainunet.signing import PublicKey, SigningKey, read_signing_key, sign_file, verify_file
 from brainunet.weights import Weights
 from brainunet_server.federation import Folder, read_settings
 from brainunet_server.keeping import best_rounds
-from brainunet_server.release_card import completed, release_part
+from brainunet_server.release_card import completed, publication_of
 from brainunet_server.roster import changing
 from brainunet_server.running import database_of
 from brainunet_server.start_model import sha256_of_file
@@ -84,80 +84,11 @@ def publish(
         if card is None:
             weights, card = _whole(folder.models / of.id / model.file, model)
             now = datetime.now(UTC).replace(microsecond=0)
-            card = completed(card, release_part(reader, folder, of, model, name, config.name, now), reader, model, notes)
+            card = completed(card, publication_of(reader, folder, of, model, name, config.name, now), reader, model, notes)
             card = _write(folder, file, weights, card, key)
         row = _row(folder, file, card)
         store.add_release(row)
     return Published(row, card)
-
-
-def withdraw(folder: Folder, name: str, reason: str, *, database: str | None = None) -> None:
-    """Give a release to nobody any more, and tell those who ask why.
-
-    Raises:
-        ConfigError: no such release, or one that was withdrawn before.
-        UsageError: no reason.
-        BrainUNetError: something can't be written.
-    """
-    reason = reason.strip()
-    if not (0 < len(reason) <= 200 and reason.isprintable()):
-        raise UsageError("--reason", found=repr(reason[:40]), expected="1 to 200 characters in one line", remedy="say why")
-    config = read_settings(folder)
-    where = database_of(folder, config, database)
-    with changing(folder.published), StoreWriter(where) as store, StoreReader(where) as reader:
-        release = release_of(reader, folder, name)
-        if release.withdrawn_at is not None:
-            raise ConfigError(
-                f"release {name}",
-                found=f"withdrawn on {release.withdrawn_at:%Y-%m-%d} ({release.withdrawn_reason})",
-                expected="a release that is not withdrawn",
-            )
-        append(folder.audit, "model-withdrawn", {"release": name, "sha256": release.sha256, "reason": reason})
-        store.withdraw_release(name, reason)
-
-
-def release_of(reader: StoreReader, folder: Folder, name: str) -> ReleaseRow:
-    """The release of this name.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    there = reader.releases()
-    for release in there:
-        if release.name == name:
-            return release
-    raise ConfigError(
-        f"release {name[:64]!r}",
-        found="no release of this name",
-        expected=f"one of {', '.join(release.name for release in there[:10])}" if there else "one that was published",
-        remedy=f"see them: flower-server models {folder.path}",
-    )
-
-
-def release_facts(reader: StoreReader) -> list[dict[str, Any]]:
-    """For each release, the newest first: its row, whole downloads, mean whole-tumour Dice and the site it serves worst."""
-    counts = reader.download_counts()
-    facts = []
-    for release in reader.releases():
-        scores = site_scores(reader.scores(release.run_id, release.round - 1, metric="dice")).get(release.round, {})
-        worst = worst_site(scores).get("WT")
-        facts.append(
-            {
-                "name": release.name,
-                "run": release.run_id,
-                "round": release.round,
-                "bytes": release.n_bytes,
-                "sha256": release.sha256,
-                "notes": release.notes,
-                "mean_wt_dice": federation_mean(scores.values()).get("WT"),
-                "worst_site": {"site": worst.site, "wt_dice": worst.value} if worst else None,
-                "published_at": release.published_at,
-                "downloads": counts.get(release.name, 0),
-                "withdrawn_at": release.withdrawn_at,
-                "withdrawn_reason": release.withdrawn_reason,
-            }
-        )
-    return facts
 
 
 def _model(reader: StoreReader, folder: Folder, run: Run, which: Round) -> Model:

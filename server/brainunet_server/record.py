@@ -11,7 +11,7 @@ from typing import Any, Final
 from brainunet import chain
 from brainunet.metrics.summary import federation_mean
 from brainunet.moments import local
-from brainunet_server.rounds import RoundResult
+from brainunet_server.round_results import RoundResult
 
 _KINDS: Final = {
     "answered": "reply-accepted",

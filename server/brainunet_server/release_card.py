@@ -10,13 +10,13 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from brainunet.errors import ConfigError
-from brainunet.modelfile import Ancestor, ModelCard, Release, SitePart, read_model
+from brainunet.modelfile import Ancestor, ModelCard, Publication, SitePart, read_model
 from brainunet_server.federation import Folder
 from brainunet_server.store.reader import StoreReader, site_scores
 from brainunet_server.store.rows import Model, Run, SiteRound
 
 
-def completed(card: ModelCard, release: Release, reader: StoreReader, model: Model, notes: str) -> ModelCard:
+def completed(card: ModelCard, publication: Publication, reader: StoreReader, model: Model, notes: str) -> ModelCard:
     """The card of a round's model as that of a release.
 
     Its figures are the store's and not the file's: the file gets them one exchange later, and the store is what people saw.
@@ -24,20 +24,20 @@ def completed(card: ModelCard, release: Release, reader: StoreReader, model: Mod
     scores = site_scores(reader.scores(model.run_id, model.round - 1)).get(model.round, {})
     return card.model_copy(
         update={
-            "title": f"{release.federation}, {release.name}: {card.model.preset} after round {model.round}",
+            "title": f"{publication.federation}, {publication.name}: {card.model.preset} after round {model.round}",
             "notes": notes,
             "run": model.run_id,
             "round": model.round,
             "config_sha256": card.config_sha256 or reader.run(model.run_id).config_sha256,
             "scores": dict(sorted(scores.items())),
-            "release": release,
+            "release": publication,
         }
     )
 
 
-def release_part(
+def publication_of(
     reader: StoreReader, folder: Folder, run: Run, model: Model, name: str, federation: str, now: datetime
-) -> Release:
+) -> Publication:
     """What the card gains by being published.
 
     Raises:
@@ -48,7 +48,7 @@ def release_part(
     parts = site_parts(rounds, model.round, withheld)
     if not parts:
         raise ConfigError(f"run {run.id}", found="no site that took part", expected="training in the model to publish")
-    return Release(name=name, federation=federation, published_at=now, start=_ancestor(folder, run, reader), sites=parts)
+    return Publication(name=name, federation=federation, published_at=now, start=_ancestor(folder, run, reader), sites=parts)
 
 
 def site_parts(rounds: Sequence[SiteRound], last: int, withheld: Collection[str] = ()) -> Mapping[str, SitePart]:

@@ -113,7 +113,7 @@ def _figure(said: Any) -> str:
 
 
 def release_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """The rows of ``publishing.release_facts``."""
+    """The rows of ``releases.release_facts``."""
     withdrawn = ["withdrawn"] if any(row["withdrawn_at"] for row in rows) else []
     return _table(
         ["name", "run", "round", "mean WT Dice", "worst site", "published", "downloads", *withdrawn],

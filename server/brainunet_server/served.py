@@ -19,7 +19,7 @@ from brainunet_server.membership import Membership
 from brainunet_server.patience import Patient, obey
 from brainunet_server.presence import Board, changes
 from brainunet_server.record import Record, say, sentence
-from brainunet_server.rounds import LastingFaults, RoundResult, TooFewReplies
+from brainunet_server.round_results import LastingFaults, RoundResult, TooFewReplies
 from brainunet_server.running import RunFile, plan_of, row_of
 from brainunet_server.start_model import PURPOSE, read_start_model
 from brainunet_server.store.reader import StoreReader

@@ -15,7 +15,7 @@ from rich.table import Table
 from brainunet.labels import Region
 from brainunet.metrics.summary import federation_mean, mean_of
 from brainunet_client.site import Site
-from brainunet_server.rounds import RoundResult
+from brainunet_server.round_results import RoundResult
 
 REGION: Final = Region.WT.value
 

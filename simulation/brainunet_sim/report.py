@@ -68,7 +68,9 @@ def plot_dice(path: Path, summary: Mapping[str, Any], region: Region = Region.WT
     """A line of Dice by round for each site, their mean, and each site alone (dashed) where that was run."""
     rounds = summary["rounds"]
     sites = sorted({site for entry in rounds for site in entry["sites"]})
-    figure = Figure(figsize=(8.5, 5.0), layout="constrained")
+    figure = Figure(figsize=(8.5, 5.0))
+    # fixed margins: equal rounds give equal pictures, which a layout solver does not promise
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.1, top=0.93)
     axes = figure.subplots()
     for i, site in enumerate(sites):
         colour = COLOURS[i % len(COLOURS)]

@@ -25,7 +25,7 @@ from brainunet_server.conduct import conduct
 from brainunet_server.flower.app import server_app
 from brainunet_server.flower.strategies import strategy_from
 from brainunet_server.keeping import Keeping
-from brainunet_server.rounds import LastingFaults, RoundResult
+from brainunet_server.round_results import LastingFaults, RoundResult
 from brainunet_server.store.opening import without_password
 from brainunet_sim.local_grid import SITE, run_locally
 from brainunet_sim.partition import partition_named

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import stat
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,43 +10,14 @@ from brainunet import chain
 from brainunet.certificates import make_request as certified_request
 from brainunet.certificates import new_site_key, public_key_id, read_request, read_site_key
 from brainunet.errors import BrainUNetError, ConfigError, UsageError
-from brainunet.kit import Kit
-from brainunet_client.enrolment import install_kit, make_request, requested_server
-from brainunet_client.home import Home, open_home
+from brainunet_client.enrolment import make_request, requested_server
+from brainunet_client.home import Home
 from brainunet_client.site_settings import SiteSettings, read_site_settings
-from tests.support.coordinator import SERVER, Coordinator, coordinator
+from tests.support.coordinator import SERVER
+from tests.support.joining import enrolled, home, joined, kinds
 from tests.support.rights import largest_file
 
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return open_home(tmp_path / "home")
-
-
-def yes(kit: Kit, fingerprint: str) -> bool:
-    return True
-
-
-def sent_kit(home: Home, by: Coordinator | None = None, **changes: Any) -> Path:
-    """A kit for the request of this home, as a file that came by mail."""
-    assert home.request is not None
-    path = home.path.parent / "lagos.kit"
-    path.write_bytes((by or coordinator()).kit(home.request.read_bytes(), **changes))
-    return path
-
-
-def enrolled(home: Home) -> Home:
-    make_request(home, "lagos", SERVER)
-    return home
-
-
-def joined(home: Home) -> Home:
-    install_kit(enrolled(home), sent_kit(home), yes)
-    return home
-
-
-def kinds(home: Home) -> list[str]:
-    return [entry.kind for entry in chain.entries(home.ledger)]
+__all__ = ["home"]  # fixtures
 
 
 def files(home: Home) -> dict[str, bytes]:

@@ -6,7 +6,6 @@ import json
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,46 +16,10 @@ from brainunet.kit import Kit
 from brainunet.signing import new_signing_key
 from brainunet_client.enrolment import install_kit, load_identity, make_request
 from brainunet_client.home import Home, open_home
-from tests.support.coordinator import SERVER, Coordinator, coordinator
+from tests.support.coordinator import SERVER, Coordinator
+from tests.support.joining import enrolled, home, joined, kinds, never, no, sent_kit, yes
 
-
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return open_home(tmp_path / "home")
-
-
-def yes(kit: Kit, fingerprint: str) -> bool:
-    return True
-
-
-def no(kit: Kit, fingerprint: str) -> bool:
-    return False
-
-
-def never(kit: Kit, fingerprint: str) -> bool:
-    raise AssertionError("nobody should be asked about a bad kit")
-
-
-def sent_kit(home: Home, by: Coordinator | None = None, **changes: Any) -> Path:
-    """A kit for the request of this home, as a file that came by mail."""
-    assert home.request is not None
-    path = home.path.parent / "lagos.kit"
-    path.write_bytes((by or coordinator()).kit(home.request.read_bytes(), **changes))
-    return path
-
-
-def enrolled(home: Home) -> Home:
-    make_request(home, "lagos", SERVER)
-    return home
-
-
-def joined(home: Home) -> Home:
-    install_kit(enrolled(home), sent_kit(home), yes)
-    return home
-
-
-def kinds(home: Home) -> list[str]:
-    return [entry.kind for entry in chain.entries(home.ledger)]
+__all__ = ["home"]  # fixtures
 
 
 def test_a_good_kit_is_kept_byte_for_byte_and_gives_this_sites_identity(home: Home) -> None:

@@ -25,20 +25,12 @@ from brainunet_client.site import Site
 from brainunet_client.stopping import KeepGoing
 from brainunet_client.tasks import evaluate, train
 from tests.support.nets import NORMS, Norm, architectures, disturb_norms, network
+from tests.support.pace import first_fast
 from tests.support.rights import largest_file
-from tests.support.sites import NANO, evaluate_task, made_up_site, train_task
+from tests.support.sites import NANO, evaluate_task, train_task
 
 NAMES = norm_names(network())
-
-
-@pytest.fixture(scope="module")
-def hospital(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return made_up_site(tmp_path_factory.mktemp("hospital"))
-
-
-@pytest.fixture
-def site(hospital: Site, tmp_path: Path) -> Site:
-    return replace(hospital, work=tmp_path / "work")
+MOST_FIRST = first_fast("batch", *(norm for norm in NORMS if norm != "batch"))  # it keeps running statistics too
 
 
 def received(seed: int = 0, norm: Norm = "group") -> Weights:
@@ -76,7 +68,7 @@ def score_of(weights: Weights, site: Site, norm: Norm = "group") -> SiteScore:
     return site_score(scores)
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", MOST_FIRST)
 def test_a_site_scores_trains_and_keeps_its_own_normalisation_and_sends_exactly_none_of_it(norm: Norm, site: Site) -> None:
     names = norm_names(network(norm=norm))
     model = ModelConfig(preset="brainunet-nano", norm=norm)
@@ -143,7 +135,7 @@ def stop_after(steps: list[int], last: int) -> KeepGoing:
     return lambda: last not in steps
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", MOST_FIRST)
 def test_a_training_stopped_and_taken_up_again_ends_where_one_without_a_stop_does(
     norm: Norm, site: Site, tmp_path: Path
 ) -> None:

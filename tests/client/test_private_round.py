@@ -24,14 +24,9 @@ from brainunet_client.site_settings import SitePrivacy
 from brainunet_client.stopping import KeepGoing
 from brainunet_client.tasks import do
 from tests.support.nets import weights
-from tests.support.sites import evaluate_task, made_up_site, train_task
+from tests.support.sites import evaluate_task, train_task
 
 RECEIVED = weights()
-
-
-@pytest.fixture(scope="module")
-def hospital(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return made_up_site(tmp_path_factory.mktemp("hospital"))
 
 
 @pytest.fixture

@@ -16,18 +16,9 @@ from brainunet_client.site import Site
 from brainunet_client.stopping import WatchedCheckpoint, watched
 from brainunet_client.tasks import checkpoint_of, do, train
 from tests.support.nets import network, weights
+from tests.support.pace import first_fast
 from tests.support.rights import largest_file
-from tests.support.sites import evaluate_task, made_up_site, train_task
-
-
-@pytest.fixture(scope="module")
-def hospital(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return made_up_site(tmp_path_factory.mktemp("hospital"))
-
-
-@pytest.fixture
-def site(hospital: Site, tmp_path: Path) -> Site:
-    return replace(hospital, work=tmp_path / "work")
+from tests.support.sites import evaluate_task, train_task
 
 
 class Watch:
@@ -46,7 +37,7 @@ class Watch:
         return self.until not in self.steps
 
 
-@pytest.mark.parametrize("at", [1, 2, 3])
+@pytest.mark.parametrize("at", first_fast(2, 1, 3))
 def test_a_training_that_is_stopped_goes_on_after_the_step_it_stopped_at_and_gives_the_same_delta(
     at: int, site: Site, tmp_path: Path
 ) -> None:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import logging
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,30 +16,15 @@ from brainunet.inference.predictor import predict_labels
 from brainunet.metrics.report import STRUCTURES, score_case
 from brainunet.metrics.summary import site_score
 from brainunet.model import set_weights, weights_of
-from brainunet.records import AnyTask, EvaluateReply, FaultCode, SiteScore, TrainReply, TrainTask
-from brainunet.training.loop import optimizer_for
+from brainunet.records import AnyTask, EvaluateReply, FaultCode, SiteScore, TrainReply
 from brainunet.training.loop import train as train_network
 from brainunet.training.seeds import derive
 from brainunet.wire import pack, unpack
 from brainunet_client.faults import fault_code
 from brainunet_client.site import Site
-from brainunet_client.tasks import checkpoint_of, do, train
+from brainunet_client.tasks import do, train
 from tests.support.nets import network, weights
-from tests.support.rights import largest_file
-from tests.support.sites import NANO, evaluate_task, made_up_site, train_task
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def hospital(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return made_up_site(tmp_path_factory.mktemp("hospital"))
-
-
-@pytest.fixture
-def site(hospital: Site, tmp_path: Path) -> Site:
-    """The hospital's cases with a work folder of the test's own."""
-    return replace(hospital, work=tmp_path / "work")
+from tests.support.sites import NANO, evaluate_task, train_task
 
 
 def score_of(made_with_seed: int, site: Site) -> SiteScore:
@@ -210,102 +191,3 @@ def test_a_training_that_diverges_is_a_fault_of_its_own(site: Site) -> None:
         train(train_task(weights(), steps=8, learning_rate=1e30), site)
 
     assert fault_code(raised.value) is FaultCode.TRAINING_DIVERGED
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from brainunet.training import checkpoint
-from brainunet_client.site import Site
-from brainunet_client.tasks import train
-from brainunet.data.cache import CaseCache
-from brainunet.data.cases import find_cases
-from tests.support.nets import weights
-from tests.support.sites import train_task
-
-class Deadly(checkpoint.Checkpoint):
-    def save(self, *state):
-        super().save(*state)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-import brainunet_client.tasks
-brainunet_client.tasks.Checkpoint = Deadly
-cases, cache, work = map(Path, sys.argv[1:])
-found = find_cases(cases).cases
-site = Site("CRV", found[:2], found[2:], CaseCache(cache), work)
-train(train_task(weights(seed=5), steps=27), site)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill -9 on this system")
-def test_a_killed_training_goes_on_when_the_same_task_comes_again_and_gives_the_same_delta(site: Site, tmp_path: Path) -> None:
-    task = train_task(weights(seed=5), steps=27)
-    expected = train(task, replace(site, work=tmp_path / "elsewhere"))
-    folder = site.cache.folder.parent
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(folder / "cases"), str(site.cache.folder), str(site.work)],
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
-        timeout=120,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    (left,) = site.work.iterdir()
-    assert not any(case.case_id.encode() in left.read_bytes() for case in site.train)
-
-    reply = train(task, site)
-
-    assert reply.delta.digest == expected.delta.digest
-    assert reply.loss == expected.loss
-
-
-def cut_off(task: TrainTask, site: Site) -> None:
-    """Leave the checkpoint of a training that ended before its reply was made."""
-    made = network()
-    set_weights(made, task.weights)
-    cases = [site.cache.get(case, NANO.modalities, task.preprocess) for case in site.train]
-    every_step = replace(checkpoint_of(task, site), every_steps=1)
-    train_network(made, cases, task.train, seed=derive(task.seed, site.name, task.round), checkpoint=every_step)
-    assert [path.name for path in site.work.iterdir()] == ["training.ckpt"]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"seed": 8},
-        {"round": 4},
-        {"run": "glioma-2"},
-        {"steps": 3},
-        {"proximal_mu": 0.5},
-        {"local": "norm"},
-        {"preprocess": PreprocessConfig(clip_percentiles=(5, 95))},
-    ],
-)
-def test_the_checkpoint_of_another_task_is_not_taken_up(change: dict[str, Any], site: Site, tmp_path: Path) -> None:
-    received = weights()
-    other = train_task(received, **change)
-    expected = train(other, replace(site, work=tmp_path / "elsewhere")).delta.digest
-    cut_off(train_task(received), site)
-
-    assert train(other, site).delta.digest == expected
-
-
-def test_the_checkpoint_of_the_same_task_is_taken_up_and_gone_once_there_is_a_reply(site: Site, tmp_path: Path) -> None:
-    task = train_task(weights())
-    cut_off(task, site)
-    kept = checkpoint_of(task, site)
-    made = network(seed=9)
-    found = kept.restore(made, optimizer_for(list(made.parameters()), task.train))
-    assert found is not None
-
-    reply = train(task, site)
-
-    assert (found.step, sum(found.losses) / 2) == (2, reply.loss)
-    assert reply.delta.digest == weights_of(made).minus(task.weights).digest
-    assert list(site.work.iterdir()) == []
-
-
-def test_a_disk_that_is_full_stops_the_work_with_words(site: Site) -> None:
-    with largest_file(10), pytest.raises(BrainUNetError, match=r"training\.ckpt: it can't be written"):
-        train(train_task(weights(), steps=26), site)

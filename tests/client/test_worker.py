@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -186,7 +187,8 @@ def limited(settings: dict[str, Any], allocate: int = 0) -> Any:
 def test_a_site_s_limits_hold_for_the_whole_process() -> None:
     settings = {"nice": 7, "threads": 3, "memory_gb": 0.5}
 
-    assert limited(settings, 400_000_000) == [7, 500_000_000, ["3", "3"], 0]
+    gives_way = min(7, 19 - os.nice(0))  # 19 gives way to all, and the tests may give way themselves
+    assert limited(settings, 400_000_000) == [gives_way, 500_000_000, ["3", "3"], 0]
     assert limited(settings, 600_000_000)[3] == FaultCode.OUT_OF_MEMORY
 
 

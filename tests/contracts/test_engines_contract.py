@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from brainunet.metrics.report import score_case
 from brainunet.model import build, weights_of
 from brainunet.modelfile import ModelCard, write_model
 from brainunet.starter import STARTER
+from tests.support.pace import first_fast
 
 ENGINES = ("torch", "openvino")
 WAYS = ("one-pass", "windows")
@@ -69,6 +71,17 @@ def random_model(folder: Path, modalities: tuple[Modality, ...] = DEFAULT_MODALI
     return folder / "random.safetensors"
 
 
+@pytest.fixture(scope="module")
+def random_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """One model of each kind for all tests that leave it as it is: its graph is made once."""
+
+    @cache
+    def made(modalities: tuple[Modality, ...] = DEFAULT_MODALITIES, norm: Any = "group") -> Path:
+        return random_model(tmp_path_factory.mktemp("random"), modalities, norm)
+
+    return made
+
+
 def noise(*shape: int) -> FloatArray:
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
@@ -78,8 +91,9 @@ def agreement(a: Any, b: Any) -> dict[str, float]:
     return {str(row.structure): row.value for row in rows if row.value is not None and row.structure in list(Region)}
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("precision", ["fp32", "auto"])
+@pytest.mark.parametrize(
+    ("precision", "way"), first_fast(("auto", "windows"), ("auto", "one-pass"), ("fp32", "windows"), ("fp32", "one-pass"))
+)
 def test_the_engines_agree_on_every_region_of_a_trained_model(
     starter: Path, image: FloatArray, precision: Any, way: Any
 ) -> None:
@@ -119,9 +133,11 @@ def test_the_engines_agree_on_a_real_case(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("size", [(17, 31, 40), (1, 24, 24), (9, 8, 8), (33, 2, 50)])
-@pytest.mark.parametrize("norm", ["group", "batch", "instance"])
-def test_any_size_and_norm_gives_the_same_numbers(tmp_path: Path, engine: Any, size: tuple[int, ...], norm: Any) -> None:
-    model = random_model(tmp_path, norm=norm)
+@pytest.mark.parametrize("norm", first_fast("group", "batch", "instance"))
+def test_any_size_and_norm_gives_the_same_numbers(
+    random_models: Callable[..., Path], engine: Any, size: tuple[int, ...], norm: Any
+) -> None:
+    model = random_models(norm=norm)
     given = noise(3, *size)
     true = open_segmenter(model, replace(TRUTH, way="one-pass")).predict(given)
 
@@ -133,9 +149,11 @@ def test_any_size_and_norm_gives_the_same_numbers(tmp_path: Path, engine: Any, s
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("modalities", [(Modality.T2F,), tuple(Modality)])
-def test_a_model_of_one_modality_or_of_four_works(tmp_path: Path, engine: Any, modalities: tuple[Modality, ...]) -> None:
-    made = open_segmenter(random_model(tmp_path, modalities), options(engine)).predict(noise(len(modalities), 16, 16, 16))
+@pytest.mark.parametrize("modalities", [(Modality.T2F,), pytest.param(tuple(Modality), marks=pytest.mark.slow)], ids=len)
+def test_a_model_of_one_modality_or_of_four_works(
+    random_models: Callable[..., Path], engine: Any, modalities: tuple[Modality, ...]
+) -> None:
+    made = open_segmenter(random_models(modalities), options(engine)).predict(noise(len(modalities), 16, 16, 16))
 
     assert made.labels.shape == (16, 16, 16)
 
@@ -181,31 +199,39 @@ def probabilities(segmenter: Segmenter) -> FloatArray:
     return segmenter.predict(noise(3, 16, 16, 16)).probabilities
 
 
-def test_a_graph_that_was_damaged_or_is_of_another_model_is_made_anew(tmp_path: Path) -> None:
-    model = random_model(tmp_path)
-    fp32 = options("openvino", precision="fp32")
-    true = probabilities(open_segmenter(model, fp32))
-    about = kept(model) / "about.json"
-    damages: list[Callable[[], object]] = [
-        lambda: (kept(model) / "network.bin").write_bytes(b"\0" * 100),
-        lambda: (kept(model) / "network.xml").unlink(),
-        lambda: about.write_text("[]"),
-        lambda: about.write_text("{"),
-        lambda: about.write_text('{"told": {}, "seal": "ü"}'),
-        lambda: about.write_text(about.read_text().replace('"format": 2', '"format": 1')),
-    ]
-    for damage in damages:
-        damage()
-        broken = about.read_text()
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "weights of nothing": lambda graph: (graph / "network.bin").write_bytes(b"\0" * 100),
+    "no network": lambda graph: (graph / "network.xml").unlink(),
+    "a list": lambda graph: (graph / "about.json").write_text("[]"),
+    "no JSON": lambda graph: (graph / "about.json").write_text("{"),
+    "a seal of no letters": lambda graph: (graph / "about.json").write_text('{"told": {}, "seal": "ü"}'),
+    "an earlier format": lambda graph: (graph / "about.json").write_text(
+        (graph / "about.json").read_text().replace('"format": 2', '"format": 1')
+    ),
+}
 
-        np.testing.assert_array_equal(probabilities(open_segmenter(model, fp32)), true)
-        assert about.read_text() != broken or (kept(model) / "network.xml").exists()
-        made = (kept(model) / "network.bin").stat().st_mtime_ns
-        probabilities(open_segmenter(model, fp32))
-        assert (kept(model) / "network.bin").stat().st_mtime_ns == made  # and what was made is used
+
+@pytest.mark.parametrize("damage", first_fast(*DAMAGES))
+def test_a_graph_that_was_damaged_or_is_of_another_model_is_made_anew(
+    tmp_path: Path, random_models: Callable[..., Path], damage: str
+) -> None:
+    sound, fp32 = random_models(), options("openvino", precision="fp32")
+    true = probabilities(open_segmenter(sound, fp32))
+    model = Path(shutil.copy(sound, tmp_path))
+    shutil.copytree(kept(sound), kept(model))
+    about = kept(model) / "about.json"
+    DAMAGES[damage](kept(model))
+    broken = about.read_text()
+
+    np.testing.assert_array_equal(probabilities(open_segmenter(model, fp32)), true)
+    assert about.read_text() != broken or (kept(model) / "network.xml").exists()
+    made = (kept(model) / "network.bin").stat().st_mtime_ns
+    probabilities(open_segmenter(model, fp32))
+    assert (kept(model) / "network.bin").stat().st_mtime_ns == made  # and what was made is used
     assert sorted(path.name for path in tmp_path.iterdir()) == ["random.safetensors", "random.safetensors.openvino"]
 
 
+@pytest.mark.slow
 def test_nobody_can_put_another_network_under_a_models_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "ours").mkdir()
     (tmp_path / "theirs").mkdir()

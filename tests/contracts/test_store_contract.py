@@ -25,10 +25,7 @@ from brainunet_server.store.rows import SiteRound
 from brainunet_server.store.schema import VERSION_TABLE
 from brainunet_server.store.tables import metadata, runs
 from brainunet_server.store.writer import StoreWriter
-from tests.support.postgres import postgres_server, postgres_url
-from tests.support.store import NOON, RUN, answered, dice, reader, run_rounds, saved, where, writer
-
-__all__ = ["postgres_server", "postgres_url", "reader", "where", "writer"]  # fixtures
+from tests.support.store import NOON, RUN, answered, dice, run_rounds, saved
 
 
 def test_the_migrations_make_exactly_the_tables_that_the_code_declares(writer: StoreWriter) -> None:

@@ -10,10 +10,7 @@ import pytest
 from brainunet.errors import ConfigError
 from brainunet_server.store.reader import StoreReader
 from brainunet_server.store.writer import StoreWriter
-from tests.support.postgres import postgres_server, postgres_url
-from tests.support.store import NOON, RUN, reader, run_rounds, saved, where, writer
-
-__all__ = ["postgres_server", "postgres_url", "reader", "where", "writer"]  # fixtures
+from tests.support.store import NOON, RUN, run_rounds, saved
 
 
 def test_recording_a_model_again_replaces_it(writer: StoreWriter, reader: StoreReader) -> None:

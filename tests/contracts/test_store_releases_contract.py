@@ -12,10 +12,7 @@ from brainunet.errors import ConfigError
 from brainunet_server.store.reader import StoreReader
 from brainunet_server.store.rows import DownloadRow, ReaderRow, ReleaseRow
 from brainunet_server.store.writer import StoreWriter
-from tests.support.postgres import postgres_server, postgres_url
-from tests.support.store import NOON, RUN, reader, where, writer
-
-__all__ = ["postgres_server", "postgres_url", "reader", "where", "writer"]  # fixtures
+from tests.support.store import NOON, RUN
 
 HOUR = timedelta(hours=1)
 FIRST = ReleaseRow(

@@ -17,10 +17,7 @@ from brainunet_server.store.reader import StoreReader
 from brainunet_server.store.rows import Outcome, SiteRound, SiteSeen
 from brainunet_server.store.schema import MIGRATIONS, current_version, upgrade
 from brainunet_server.store.writer import StoreWriter
-from tests.support.postgres import postgres_server, postgres_url
-from tests.support.store import NOON, RUN, answered, dice, reader, run_rounds, saved, where, writer
-
-__all__ = ["postgres_server", "postgres_url", "reader", "where", "writer"]  # fixtures
+from tests.support.store import NOON, RUN, answered, dice, run_rounds, saved
 
 
 def test_figures_that_a_site_withheld_are_told_from_figures_it_never_had(writer: StoreWriter, reader: StoreReader) -> None:

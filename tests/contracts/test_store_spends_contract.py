@@ -11,10 +11,7 @@ from brainunet.errors import ConfigError
 from brainunet_server.store.reader import StoreReader
 from brainunet_server.store.rows import SpendRow
 from brainunet_server.store.writer import StoreWriter
-from tests.support.postgres import postgres_server, postgres_url
-from tests.support.store import NOON, RUN, reader, run_rounds, where, writer
-
-__all__ = ["postgres_server", "postgres_url", "reader", "where", "writer"]  # fixtures
+from tests.support.store import NOON, RUN, run_rounds
 
 SPENT = SpendRow(
     run_id=RUN.id,

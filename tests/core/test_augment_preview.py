@@ -56,6 +56,16 @@ def test_equal_seeds_give_equal_sheets_and_another_one_another(cases: Path, tmp_
     assert a != c
 
 
+def test_a_sheet_of_one_modality_says_which_other_was_dropped(cases: Path, tmp_path: Path) -> None:
+    arguments = ("--out", tmp_path / "sheet.png", *SMALL, "--seed", "1", "--set", 'model.modalities=["t1c","t2f"]')
+
+    told = json.loads(preview(cases / "BraTS-SSA-00002-000", *arguments, "--json").out)
+
+    notes = {title.partition(" ")[0]: note for title, note in zip(told["tiles"], told["notes"], strict=True)}
+    assert notes["dropout"] in ("up to 1 missing, here without t1c", "up to 1 missing, here without t2f")
+    assert not any("without" in notes[name] for name in ("as", "flip", "noise"))
+
+
 def test_all_modalities_fit_on_one_sheet(cases: Path, tmp_path: Path) -> None:
     out = tmp_path / "sheet.png"
 

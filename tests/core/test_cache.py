@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,48 +18,12 @@ from brainunet.data.preprocess import PreparedCase, prepare
 from brainunet.errors import BrainUNetError, MissingModality, UnknownLabel, UnreadableVolume
 from brainunet.labels import DEFAULT_MODALITIES, Convention, Modality
 from brainunet.records import Case
+from tests.support.caches import CONFIG, DAMAGE, KILLED, assert_same, cache, case, entries, get, times
 from tests.support.cases import AFRICA, assert_helps, head, only_case, tumour, write_case
 from tests.support.nifti import write_nifti
 from tests.support.rights import open_folder, ordinary_rights
 
-CONFIG = PreprocessConfig()
-
-
-@pytest.fixture
-def case(tmp_path: Path) -> Case:
-    write_case(tmp_path / "data", label=np.minimum(tumour(), 2))  # labels that both conventions know
-    return only_case(tmp_path / "data")
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> CaseCache:
-    return CaseCache(tmp_path / "cache")
-
-
-def get(
-    cache: CaseCache, case: Case, modalities: Sequence[Modality] = DEFAULT_MODALITIES, config: PreprocessConfig = CONFIG
-) -> PreparedCase:
-    return cache.get(case, modalities, config)
-
-
-def entries(cache: CaseCache) -> list[Path]:
-    return sorted(path.parent for path in cache.folder.rglob("facts.json"))
-
-
-def times(cache: CaseCache) -> dict[Path, int]:
-    """When each file of the cache was last written."""
-    return {path: path.stat().st_mtime_ns for path in cache.folder.rglob("*") if path.is_file()}
-
-
-def assert_same(a: PreparedCase, b: PreparedCase) -> None:
-    assert np.array_equal(a.image, b.image)
-    assert a.image.dtype == b.image.dtype
-    assert (a.label is None) == (b.label is None)
-    if a.label is not None and b.label is not None:
-        assert np.array_equal(a.label, b.label)
-        assert a.label.dtype == b.label.dtype
-    assert np.array_equal(a.affine, b.affine)
-    assert (a.box, a.shape, a.spacing_mm) == (b.box, b.shape, b.spacing_mm)
+__all__ = ["cache", "case"]  # fixtures
 
 
 @pytest.mark.parametrize("labelled", [True, False])
@@ -119,37 +80,6 @@ def test_a_renamed_case_with_the_same_content_is_the_same_entry(cache: CaseCache
     assert len(entries(cache)) == 1
 
 
-def change_facts(entry: Path, **facts: Any) -> None:
-    path = entry / "facts.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
-
-
-def cut(path: Path, to: float) -> None:
-    data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * to)])
-
-
-DAMAGE: dict[str, Callable[[Path], object]] = {
-    "an image cut off": lambda entry: cut(entry / "image.npy", 0.5),
-    "an image cut off in its header": lambda entry: cut(entry / "image.npy", 0.001),
-    "an empty image": lambda entry: cut(entry / "image.npy", 0),
-    "no image": lambda entry: (entry / "image.npy").unlink(),
-    "no label": lambda entry: (entry / "label.npy").unlink(),
-    "an empty label": lambda entry: cut(entry / "label.npy", 0),
-    "no facts": lambda entry: (entry / "facts.json").unlink(),
-    "empty facts": lambda entry: cut(entry / "facts.json", 0),
-    "facts cut off": lambda entry: cut(entry / "facts.json", 0.5),
-    "facts that are a list": lambda entry: (entry / "facts.json").write_text("[1, 2]"),
-    "facts that are bytes": lambda entry: (entry / "facts.json").write_bytes(b"\xff\xfe\0"),
-    "facts of another box": lambda entry: change_facts(entry, box=[[0, 5], [0, 5], [0, 5]]),
-    "facts of a short box": lambda entry: change_facts(entry, box=[[0, 5]]),
-    "facts of a short spacing": lambda entry: change_facts(entry, spacing_mm=[1.0]),
-    "an image of another number type": lambda entry: np.save(entry / "image.npy", np.zeros((3, 12, 11, 10), np.float32)),
-    "a label of another shape": lambda entry: np.save(entry / "label.npy", np.zeros((2, 2, 2), np.uint8)),
-    "a pickle": lambda entry: np.save(entry / "image.npy", np.array([{}]), allow_pickle=True),
-}
-
-
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_entry_is_made_again(damage: str, cache: CaseCache, case: Case, caplog: pytest.LogCaptureFixture) -> None:
     expected = get(cache, case)
@@ -163,24 +93,6 @@ def test_a_damaged_entry_is_made_again(damage: str, cache: CaseCache, case: Case
 
     assert caplog.messages == [f"{AFRICA}: its cached copy is damaged and is made again"]
     assert {path.name: path.read_bytes() for path in entry.iterdir()} == whole
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from brainunet.config import PreprocessConfig
-from brainunet.data.cache import CaseCache
-from brainunet.data.cases import find_cases
-from brainunet.labels import DEFAULT_MODALITIES
-
-def kill_at_the_file(event, arguments):
-    if event == "open" and str(arguments[0]).endswith(sys.argv[3]):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-sys.addaudithook(kill_at_the_file)
-(case,) = find_cases(Path(sys.argv[1])).cases
-CaseCache(Path(sys.argv[2])).get(case, DEFAULT_MODALITIES, PreprocessConfig())
-"""
 
 
 def test_a_process_killed_while_it_writes_leaves_no_entry_and_the_next_one_cleans_up(cache: CaseCache, case: Case) -> None:
@@ -236,108 +148,6 @@ def test_two_processes_that_prepare_the_same_case_at_once_both_succeed(cache: Ca
 
 
 # --- what may no longer be kept ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Case:
-    write_case(tmp_path / "others", "BraTS-SSA-00003-000", images={m: head(50 + i) for i, m in enumerate(Modality)})
-    return only_case(tmp_path / "others")
-
-
-def keep_only(
-    cache: CaseCache, case_ids: set[str], modalities: Sequence[Modality] = DEFAULT_MODALITIES, config: PreprocessConfig = CONFIG
-) -> int:
-    return cache.keep_only(case_ids, modalities, config)
-
-
-OTHER_SETTINGS: dict[str, tuple[Sequence[Modality], PreprocessConfig]] = {
-    "other percentiles": (DEFAULT_MODALITIES, PreprocessConfig(clip_percentiles=(1, 99))),
-    "another margin": (DEFAULT_MODALITIES, PreprocessConfig(crop_margin_voxels=0)),
-    "other modalities": (DEFAULT_MODALITIES[:2], CONFIG),
-    "another order of the modalities": (DEFAULT_MODALITIES[::-1], CONFIG),
-}
-
-
-@pytest.mark.parametrize("what", OTHER_SETTINGS)
-def test_a_copy_that_was_prepared_by_other_settings_goes(what: str, cache: CaseCache, case: Case) -> None:
-    modalities, config = OTHER_SETTINGS[what]
-    get(cache, case)
-    before = times(cache)
-    get(cache, case, modalities, config)
-
-    assert keep_only(cache, {case.case_id}) == 1
-    assert times(cache) == before
-    assert keep_only(cache, {case.case_id}, modalities, config) == 1
-    assert list(cache.folder.rglob("*.npy")) == []
-
-
-@pytest.mark.parametrize("settings", [None, 3, "", []])
-def test_a_copy_that_does_not_say_how_it_was_prepared_goes(settings: object, cache: CaseCache, case: Case) -> None:
-    get(cache, case)
-    change_facts(entries(cache)[0], settings=settings)
-
-    assert keep_only(cache, {case.case_id}) == 1
-
-
-def test_every_copy_of_a_case_that_is_no_longer_among_them_goes_and_the_others_stay(
-    cache: CaseCache, case: Case, other: Case
-) -> None:
-    get(cache, case)
-    before = times(cache)
-    for labelled in (other, replace(other, label=None)):
-        get(cache, labelled)
-
-    assert keep_only(cache, {case.case_id, "BraTS-SSA-00004-000"}) == 2
-    assert times(cache) == before
-    assert keep_only(cache, {case.case_id}) == 0
-    assert keep_only(cache, set()) == 1
-    assert list(cache.folder.rglob("*.npy")) == []
-
-
-def test_a_cache_that_is_not_there_yet_has_nothing_to_remove(cache: CaseCache) -> None:
-    assert keep_only(cache, set()) == 0
-
-
-@pytest.mark.parametrize("damage", [name for name in DAMAGE if "facts" in name and "facts of" not in name])
-def test_a_copy_that_does_not_say_whose_it_is_goes(damage: str, cache: CaseCache, case: Case) -> None:
-    get(cache, case)
-    DAMAGE[damage](entries(cache)[0])
-
-    assert keep_only(cache, {case.case_id}) == 1
-    assert list(cache.folder.rglob("*.npy")) == []
-
-
-def test_a_copy_that_was_never_finished_goes_with_the_others_of_its_case(cache: CaseCache, case: Case) -> None:
-    data = case.images[Modality.T1C].parent
-    subprocess.run([sys.executable, "-c", KILLED, data, cache.folder, "label.npy"], check=False)
-    assert len(list(cache.folder.rglob("image.npy"))) == 1
-
-    assert keep_only(cache, {case.case_id}) == 0
-    assert keep_only(cache, {"BraTS-SSA-00004-000"}) == 1
-    assert list(cache.folder.rglob("*.npy")) == []
-
-
-def test_of_two_cases_with_the_same_images_one_may_go(cache: CaseCache, case: Case) -> None:
-    twin = replace(case, case_id="BraTS-SSA-00003-000")
-    expected = get(cache, case)
-    get(cache, twin)
-
-    keep_only(cache, {twin.case_id})
-
-    assert list(cache.folder.rglob("*.npy")) == []
-    assert_same(get(cache, twin), expected)
-    assert keep_only(cache, {twin.case_id}) == 0
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="a folder of another user needs root")
-def test_a_copy_that_can_not_be_removed_is_named_in_the_log(case: Case, caplog: pytest.LogCaptureFixture) -> None:
-    with open_folder() as folder:
-        cache = CaseCache(folder / "cache")
-        get(cache, case)
-        with ordinary_rights():
-            assert keep_only(cache, set()) == 0
-
-    assert "a copy that is not used, and can't be removed: Permission denied" in caplog.text
 
 
 # --- what can't be kept -----------------------------------------------------------------------------------------------------

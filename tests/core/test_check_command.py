@@ -24,31 +24,11 @@ from brainunet.cli import main as brainunet
 from brainunet.data.cases import find_cases
 from brainunet.data.checks import read_facts
 from brainunet.data.checks.folder import examine_cases
-from brainunet.labels import DEFAULT_MODALITIES, Modality
+from brainunet.labels import DEFAULT_MODALITIES
 from brainunet.pictures.qc import MOST_BYTES, qc_picture
+from tests.support.checked import GOOD, OTHER, found_in, write
 from tests.support.simulation import run
 from tests.support.studies import sound, write_study
-from tests.support.study_faults import FIRING
-
-GOOD, OTHER = "BraTS-SSA-00002-000", "BraTS-SSA-00003-000"
-
-
-def write(folder: Path, case_id: str = GOOD, *faults: str) -> Path:
-    """A study with these faults; different cases have different images."""
-    study = sound()
-    image = study.images[Modality.T1C]
-    for modality in study.images:
-        study.images[modality][tuple(np.argwhere(image)[9])] += sum(map(ord, case_id)) % 97
-    for fault in faults:
-        FIRING[fault](study)
-    write_study(study, folder, case_id)
-    return folder / case_id
-
-
-def found_in(folder: Path, *arguments: str) -> dict[str, list[str]]:
-    """Case id -> checks that found something in it, by the JSON."""
-    told = json.loads(run(brainunet, "check", folder, "--json", *arguments).out)
-    return {case["case"]: [finding["check"] for finding in case["findings"]] for case in told["cases"]}
 
 
 def test_a_line_for_each_case_counts_by_check_and_a_verdict(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_blur_along_one_axis_of_a_slice_is_blur_where_another_image_is_sharp(tmp
     said = {f.check: f.said for f in examine(read_facts(write_study(study, tmp_path), ALL)).findings}
 
     assert said["blur"] == "t1n: blurred left-right, where another modality is sharp"
-    assert said["thick slices"] == "t1n: thick slices, left-right"
+    assert said["thick slices"] == "t1n: thick slices, stacked left-right: usual, but what is small is lost between them"
 
 
 def test_one_voxel_at_the_ceiling_of_its_type_is_said_to_be_harmless(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def test_cases_without_a_segmentation_are_named_where_none_is_left(command: str,
     assert (ended.code, f"{IDS[0]}: no file for seg" in ended.err) == (3, True), ended.err
 
 
+@pytest.mark.slow
 def test_crossval_deals_once_and_a_case_lost_half_way_moves_no_other(data: Path, tmp_path: Path) -> None:
     cases, out = tmp_path / "cases", tmp_path / "out"
     shutil.copytree(data, cases)

@@ -7,41 +7,18 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
 
-from brainunet.cli import main as brainunet
 from brainunet.errors import ConfigError
 from brainunet.labels import DEFAULT_MODALITIES
 from brainunet.model.import_official import import_official
-from tests.support.reference_network import ReferenceNetwork, reference_network
-from tests.support.simulation import Ended, run
+from tests.support.official import ORDER, State, imported, reference, saved, state
+from tests.support.reference_network import ReferenceNetwork
 
-ORDER = ("--modalities", "t1c,t2w,t2f")
-State = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def reference() -> ReferenceNetwork:
-    return reference_network()
-
-
-@pytest.fixture(scope="module")
-def state(reference: ReferenceNetwork) -> State:
-    return dict(reference.state_dict())
-
-
-def saved(path: Path, content: object) -> Path:
-    torch.save(content, path)
-    return path
-
-
-def imported(file: Path, *arguments: str | Path) -> Ended:
-    return run(brainunet, "import", file, "-o", file.with_name("model.safetensors"), *arguments)
-
+__all__ = ["reference", "state"]  # fixtures
 
 # --- other networks and broken numbers --------------------------------------------------------------------------------------
 

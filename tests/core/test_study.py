@@ -47,6 +47,7 @@ def test_it_leaves_models_with_their_cards_curves_and_what_it_was(data: Path, tm
     assert weights.is_finite()
 
 
+@pytest.mark.slow  # of the trainer alone: test_training.py
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(data: Path, tmp_path: Path) -> None:
     digests = []
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
-from hashlib import sha256
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,50 +16,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
 from brainunet.config import AugmentConfig, LossConfig, TrainConfig
-from brainunet.errors import BrainUNetError, ConfigError
+from brainunet.errors import ConfigError
 from brainunet.model import weights_of
 from brainunet.training.checkpoint import Checkpoint
-from brainunet.training.loop import (
-    Trained,
-    TrainingDivergedError,
-    learning_rate_at,
-    optimizer_for,
-    train,
-)
+from brainunet.training.loop import Trained, TrainingDivergedError, learning_rate_at, train
 from brainunet.training.seeds import derive
-from brainunet.weights import Weights
 from tests.support.nets import network
+from tests.support.pace import first_fast
 from tests.support.prepared import prepared_case
-from tests.support.rights import largest_file
+from tests.support.short_trainings import CASES, PowerCutError, config, cut_after, trained
 
 ROOT = Path(__file__).resolve().parents[2]
-CASES = [prepared_case(seed=seed, tumour_at=(4 + seed, 8, 10)) for seed in range(2)]
-
-
-def config(**numbers: Any) -> TrainConfig:
-    return TrainConfig(**{"steps": 4, "patch": (16, 16, 16), "precision": "fp32", **numbers})
-
-
-def trained(settings: TrainConfig, *, seed: int = 1, **options: Any) -> Weights:
-    made = network()
-    train(made, CASES, settings, seed=seed, **options)
-    return weights_of(made)
-
-
-class PowerCutError(Exception):
-    """What a test raises in the middle of a training."""
-
-
-def cut_after(step: int) -> Any:
-    def on_step(done: int, loss: float) -> None:
-        del loss
-        if done == step:
-            raise PowerCutError
-
-    return on_step
 
 
 def test_the_same_seed_gives_the_same_weights_to_the_bit_whatever_ran_before() -> None:
@@ -81,8 +48,7 @@ def test_training_leaves_torch_s_generator_where_it_was() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("cut_at", [1, 2, 3])
-@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+@pytest.mark.parametrize(("cut_at", "optimizer"), first_fast((3, "adamw"), *product((1, 2), ("adam", "adamw")), (3, "adam")))
 def test_a_training_cut_off_and_taken_up_again_ends_at_the_same_weights(cut_at: int, optimizer: str, tmp_path: Path) -> None:
     settings = config(optimizer=optimizer, schedule="cosine", warmup_steps=1)
     checkpoint = Checkpoint(tmp_path / "training.ckpt", "this training", every_steps=2)
@@ -112,7 +78,7 @@ import os, signal, sys
 from pathlib import Path
 from brainunet.training.checkpoint import Checkpoint
 from brainunet.training.loop import train
-from tests.core.test_training import CASES, config
+from tests.support.short_trainings import CASES, config
 from tests.support.nets import network
 
 def on_step(done, loss):
@@ -142,83 +108,6 @@ def test_a_training_killed_in_the_middle_goes_on_to_the_same_weights(tmp_path: P
 
     assert steps == [5, 6, 7, 8]
     assert taken_up.digest == trained(config(steps=8)).digest
-
-
-def saved(path: Path, *, seed: int = 0, purpose: str = "this") -> Checkpoint:
-    """A checkpoint after step 2 of a network whose weights moved."""
-    checkpoint = Checkpoint(path, purpose, every_steps=2)
-    train(network(seed=seed), CASES, config(steps=2), seed=1, checkpoint=checkpoint)
-    return checkpoint
-
-
-def refused(checkpoint: Checkpoint, made: nn.Module) -> bool:
-    """Whether a restore says so and leaves the network alone."""
-    before = weights_of(made).digest
-    kept = checkpoint.restore(made, optimizer_for(list(made.parameters()), config()))
-    return kept is None and weights_of(made).digest == before
-
-
-def test_a_checkpoint_of_another_training_is_not_taken_up(tmp_path: Path) -> None:
-    checkpoint = saved(tmp_path / "training.ckpt")
-
-    assert not refused(checkpoint, network())
-    assert refused(replace(checkpoint, purpose="that"), network())
-    assert refused(checkpoint, network(norm="batch"))
-    assert refused(replace(checkpoint, path=tmp_path / "nothing.ckpt"), network())
-
-
-@pytest.mark.parametrize("at", [0.0, 0.2, 0.4, 0.6, 0.8])
-@pytest.mark.parametrize("damage", ["a flipped bit", "cut short"])
-def test_a_damaged_checkpoint_is_not_taken_up(at: float, damage: str, tmp_path: Path) -> None:
-    checkpoint = saved(tmp_path / "training.ckpt")
-    content = bytearray(checkpoint.path.read_bytes())
-    place = int(at * len(content))
-    if damage == "cut short":
-        del content[place:]
-    else:
-        content[place] ^= 0x40
-    checkpoint.path.write_bytes(content)
-
-    assert refused(checkpoint, network())
-
-
-@pytest.mark.parametrize(
-    "content", [[1, 2], {}, {"purpose": "this"}, {"purpose": sha256(b"this").hexdigest(), "network": [1]}, 7]
-)
-def test_a_file_of_something_else_is_not_taken_up(content: Any, tmp_path: Path) -> None:
-    torch.save(content, tmp_path / "training.ckpt")
-
-    assert refused(Checkpoint(tmp_path / "training.ckpt", "this"), network())
-
-
-def test_a_checkpoint_holds_no_words_of_its_purpose_and_runs_no_code(tmp_path: Path) -> None:
-    checkpoint = saved(tmp_path / "training.ckpt", purpose="glioma Jane Doe")
-    assert b"Jane Doe" not in checkpoint.path.read_bytes()
-
-    stream = io.BytesIO()
-    torch.save(PowerCutError, stream)  # a class of ours, which unpickling would look up
-    checkpoint.path.write_bytes(stream.getvalue())
-    assert refused(checkpoint, network())
-
-
-def test_a_save_that_fails_leaves_the_earlier_checkpoint_and_no_litter(tmp_path: Path) -> None:
-    checkpoint = saved(tmp_path / "training.ckpt")
-    before = checkpoint.path.read_bytes()
-    made = network()
-
-    with largest_file(100), pytest.raises(BrainUNetError, match=r"training\.ckpt: it can't be written.*Free space on"):
-        checkpoint.save(3, [0.5] * 3, made, optimizer_for(list(made.parameters()), config()))
-
-    assert checkpoint.path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [checkpoint.path]
-
-
-def test_removing_a_checkpoint_twice_is_no_error(tmp_path: Path) -> None:
-    checkpoint = saved(tmp_path / "training.ckpt")
-    checkpoint.remove()
-    checkpoint.remove()
-
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_loss_falls_and_the_tumour_is_learnt() -> None:

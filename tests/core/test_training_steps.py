@@ -16,6 +16,7 @@ from brainunet.training.average import average_in, averaged
 from brainunet.training.checkpoint import Checkpoint
 from brainunet.training.loop import begin, learning_rate_at, take_step, train
 from tests.support.nets import network
+from tests.support.pace import first_fast
 from tests.support.prepared import prepared_case
 
 CASES = [prepared_case(seed=seed, tumour_at=(4 + seed, 8, 10)) for seed in range(2)]
@@ -53,7 +54,7 @@ def test_portions_go_on_where_those_of_the_step_before_ended() -> None:
     assert all(torch.equal(next(in_twos)[0], image) for image in one_by_one)
 
 
-@pytest.mark.parametrize("cut_at", [1, 2, 3])
+@pytest.mark.parametrize("cut_at", first_fast(2, 1, 3))
 def test_with_portions_and_a_mean_a_training_cut_off_ends_at_the_same_weights(cut_at: int, tmp_path: Path) -> None:
     settings = config(batch_size=1, accumulate=2, average_decay=0.9)
     checkpoint = Checkpoint(tmp_path / "training.ckpt", "this", every_steps=1)

@@ -18,10 +18,7 @@ from brainunet_server.start_model import PURPOSE
 from tests.support.fake_site import FakeSite, honest
 from tests.support.known import assert_answered, assert_books_agree, assert_model, known
 from tests.support.link import Link
-from tests.support.postgres import postgres_server, postgres_url
-from tests.support.running import Federation, new_federation, phantoms
-
-__all__ = ["new_federation", "phantoms", "postgres_server", "postgres_url"]
+from tests.support.running import Federation
 
 pytestmark = [
     pytest.mark.faults,

@@ -17,11 +17,8 @@ import pytest
 from brainunet import chain
 from tests.support.fake_site import FakeSite, Received, good_reply, honest
 from tests.support.known import assert_answered, assert_books_agree, assert_model, known
-from tests.support.postgres import postgres_server, postgres_url
 from tests.support.rights import full_disk
-from tests.support.running import Federation, new_federation, phantoms
-
-__all__ = ["new_federation", "phantoms", "postgres_server", "postgres_url"]
+from tests.support.running import Federation
 
 pytestmark = [
     pytest.mark.faults,

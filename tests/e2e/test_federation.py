@@ -15,9 +15,7 @@ from brainunet import chain
 from tests.support.fake_site import Behaviour, FakeSite, Received, good_reply, honest, never
 from tests.support.federation import done, told
 from tests.support.known import assert_model, change, known
-from tests.support.running import Federation, new_federation, phantoms
-
-__all__ = ["new_federation", "phantoms"]
+from tests.support.running import Federation
 
 pytestmark = pytest.mark.slow
 

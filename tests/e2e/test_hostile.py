@@ -24,9 +24,7 @@ from tests.support.fake_site import Behaviour, FakeSite, Parcel, Received, good_
 from tests.support.known import assert_model, known
 from tests.support.messages import train_task
 from tests.support.replies import evaluate_reply, train_reply
-from tests.support.running import Federation, new_federation
-
-__all__ = ["new_federation"]
+from tests.support.running import Federation
 
 # of Flower's own database and build of bundles, and of what uvicorn loads
 pytestmark = [

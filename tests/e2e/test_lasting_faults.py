@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.running import Federation, new_federation, phantoms
-
-__all__ = ["new_federation", "phantoms"]
+from tests.support.running import Federation
 
 pytestmark = pytest.mark.slow
 

@@ -12,9 +12,7 @@ import pytest
 from brainunet.modelfile import read_model
 from brainunet.privacy.spending import read_spending
 from tests.support.federation import done, told
-from tests.support.running import Federation, new_federation, phantoms
-
-__all__ = ["new_federation", "phantoms"]
+from tests.support.running import Federation
 
 pytestmark = pytest.mark.slow
 

@@ -10,9 +10,7 @@ import pytest
 from brainunet.modelfile import read_model
 from brainunet.signing import verify_file
 from brainunet_server.start_model import PURPOSE
-from tests.support.running import Federation, new_federation, phantoms
-
-__all__ = ["new_federation", "phantoms"]
+from tests.support.running import Federation
 
 pytestmark = pytest.mark.slow
 

@@ -14,11 +14,8 @@ from brainunet.data.cases import find_cases
 from brainunet.data.phantom import write_phantoms
 from brainunet_server.store.reader import StoreReader
 from brainunet_sim.cli import main as simulate
-from tests.support.postgres import postgres_server, postgres_url
 from tests.support.rights import largest_file, open_folder, ordinary_rights
 from tests.support.simulation import SHAPE, TINY, digests, figures, read_summary, run, summary_of
-
-__all__ = ["postgres_server", "postgres_url"]  # fixtures
 
 COMMAND = [sys.executable, "-c", "from brainunet_sim.cli import main; main()"]
 

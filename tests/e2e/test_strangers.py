@@ -32,9 +32,7 @@ from brainunet_server.flower.superlink import SuperLink, listening
 from tests.support.fake_site import FakeSite, honest
 from tests.support.known import assert_model, known
 from tests.support.messages import train_task
-from tests.support.running import Federation, new_federation
-
-__all__ = ["new_federation"]
+from tests.support.running import Federation
 
 # of Flower's own database and build of bundles, and of what uvicorn loads
 pytestmark = [

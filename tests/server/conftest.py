@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from brainunet.certificates import make_request, new_site_key
 from brainunet.starter import STARTER
 from tests.support.federation import init
+from tests.support.published import complete_run
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +44,10 @@ def requests(tmp_path: Path, keys: dict[str, ec.EllipticCurvePrivateKey]) -> dic
 @pytest.fixture
 def kit(tmp_path: Path) -> Path:
     return tmp_path / "kit.json"
+
+
+@pytest.fixture
+def trained(fed: Path) -> Path:
+    """The federation after a run of a few rounds."""
+    complete_run(fed)
+    return fed

@@ -14,24 +14,11 @@ from brainunet.modelfile import ModelCard, read_model
 from brainunet_server.conduct import conduct
 from brainunet_server.flower.strategies import strategy_from
 from brainunet_server.keeping import Keeping
-from brainunet_server.rounds import RoundResult
+from brainunet_server.round_results import RoundResult
 from brainunet_server.store.reader import StoreReader
 from tests.support.replies import PLAN, START
 from tests.support.rights import largest_file
-from tests.support.runs import (
-    DICE,
-    GIVEN,
-    MADE,
-    RUN,
-    SITES,
-    Sites,
-    around,
-    keeping,
-    kept,
-    model_files,
-    raising,
-    run_in,
-)
+from tests.support.runs import DICE, GIVEN, MADE, RUN, SITES, Sites, around, keeping, kept, model_files, raising, run_in
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from tests.support.runs import SITES, Sites, damage, every_state_of, keeping, ke
 
 DURABLE = replace(PLAN, durable=True)  # as a served federation runs
 MOMENTS = [(exchange, who) for exchange in (1, 2, 3) for who in (*SITES, "all have answered")]
+MOMENTS_BY_PACE = [pytest.param(moment, marks=() if moment == (2, "lagos") else pytest.mark.slow) for moment in MOMENTS]
 REMEMBERING = ("fedadam", "fedyogi", "fedavgm")
 
 
@@ -42,7 +43,7 @@ def memories(folder: Path) -> list[str]:
     return sorted(path.name for path in keeping(folder).models.glob("*.strategy"))
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", MOMENTS_BY_PACE)
 @pytest.mark.parametrize("strategy", REMEMBERING)
 def test_cut_off_while_sites_answer_it_remembers_and_ends_equal_to_the_bit(
     tmp_path: Path, uninterrupted: dict[str, dict[str, Any]], strategy: str, moment: tuple[int, str]

@@ -13,7 +13,7 @@ from brainunet.errors import ConfigError
 from brainunet.modelfile import read_model
 from brainunet_server.conduct import conduct
 from brainunet_server.flower.strategies import strategy_from
-from brainunet_server.rounds import RoundResult
+from brainunet_server.round_results import RoundResult
 from tests.support.replies import PLAN, START
 from tests.support.runs import (
     GIVEN,

@@ -12,7 +12,7 @@ import pytest
 from brainunet.errors import BrainUNetError
 from brainunet_server.federation import Folder
 from brainunet_server.presence import SILENT_AFTER, Board, Ticking, changes
-from brainunet_server.rounds import RoundResult, SiteResult
+from brainunet_server.round_results import RoundResult, SiteResult
 from brainunet_server.status import SiteState, Status, read_status
 from tests.support.replies import START
 

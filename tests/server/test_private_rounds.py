@@ -20,7 +20,7 @@ from brainunet_server.answers import Answer
 from brainunet_server.any_run import plan as plan_for
 from brainunet_server.cli_privacy import all_that
 from brainunet_server.federation import Folder, read_settings
-from brainunet_server.rounds import LastingFaults
+from brainunet_server.round_results import LastingFaults
 from brainunet_server.running import RunSettings, take_up_run
 from brainunet_server.store.reader import StoreReader
 from brainunet_server.store.rows import SpendRow

@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-import re
-import threading
 from pathlib import Path
 
 import pytest
 
 from brainunet import chain
 from brainunet.cli import main as brainunet
-from brainunet.errors import BrainUNetError, ConfigError
+from brainunet.errors import ConfigError
 from brainunet.modelfile import SIGNED_AS, ModelCard, read_model, write_model
 from brainunet.signing import read_public_key, verify_file
 from brainunet_server import publishing
 from brainunet_server.federation import Folder
 from brainunet_server.start_model import sha256_of_file
-from brainunet_server.status import hold_lock
 from brainunet_server.store.reader import StoreReader
-from brainunet_server.store.rows import DownloadRow
 from brainunet_server.store.writer import StoreWriter
 from tests.support.federation import done, kinds, refused, told
-from tests.support.postgres import postgres_server, postgres_url
 from tests.support.published import complete_run
-from tests.support.rights import full_disk
 from tests.support.runs import RUN, around
 from tests.support.simulation import run
-from tests.support.store import NOON
-
-__all__ = ["postgres_server", "postgres_url"]  # fixtures
-
-
-@pytest.fixture
-def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-
-
-@pytest.fixture
-def trained(fed: Path) -> Path:
-    complete_run(fed)
-    return fed
 
 
 def card_of(fed: Path, name: str) -> ModelCard:
@@ -177,86 +157,6 @@ def test_a_model_that_was_changed_on_the_disk_is_not_published(trained: Path) ->
     assert "other weights than the store says" in refused(4, "publish", trained, "--round", "1", "--name", "a")
 
 
-def test_what_a_kill_left_is_taken_up_when_the_command_is_repeated(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(self: StoreWriter, release: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(StoreWriter, "add_release", killed)
-        with pytest.raises(KeyboardInterrupt):
-            publishing.publish(Folder(trained), 1, "africa-1")
-    file = trained / "published" / "africa-1.safetensors"
-    before = sha256_of_file(file)
-    assert told("models", trained) == []
-    assert "a signed model of this name, of round 1" in refused(4, "publish", trained, "--round", "2", "--name", "africa-1")
-
-    done("publish", trained, "--round", "1", "--name", "africa-1")
-
-    [row] = told("models", trained)
-    assert (row["round"], row["sha256"]) == (1, before)
-    assert sha256_of_file(file) == before
-    assert kinds(trained).count("model-published") == 1
-
-
-@pytest.mark.parametrize("left", ["the signature alone", "a file without one", "a file that was cut short"])
-def test_half_of_a_release_is_overwritten(trained: Path, left: str) -> None:
-    done("publish", trained, "--round", "1", "--name", "other")
-    folder = trained / "published"
-    file, signature = folder / "africa-1.safetensors", folder / "africa-1.safetensors.sig"
-    signature.write_bytes((folder / "other.safetensors.sig").read_bytes())
-    if left != "the signature alone":
-        file.write_bytes((folder / "other.safetensors").read_bytes()[: -9 if "cut" in left else None])
-    if left == "a file without one":
-        signature.unlink()
-
-    done("publish", trained, "--round", "2", "--name", "africa-1")
-
-    assert card_of(trained, "africa-1").round == 2
-    verify_file(file, read_public_key(Folder(trained).signing_public), SIGNED_AS)
-
-
-def test_another_release_that_was_copied_under_a_name_is_not_taken_for_it(trained: Path) -> None:
-    done("publish", trained, "--round", "1", "--name", "other")
-    folder = trained / "published"
-    for end in ("", ".sig"):
-        (folder / f"africa-1.safetensors{end}").write_bytes((folder / f"other.safetensors{end}").read_bytes())
-
-    assert "a signed model of this name" in refused(4, "publish", trained, "--round", "1", "--name", "africa-1")
-
-
-def test_a_folder_that_cant_be_written_leaves_nothing(trained: Path) -> None:
-    (trained / "published").write_text("in the way")
-
-    with pytest.raises(BrainUNetError, match="can't be written"):
-        publishing.publish(Folder(trained), 1, "africa-1")
-
-    assert told("models", trained) == []
-    assert "model-published" not in kinds(trained)
-
-
-def test_a_full_disk_leaves_nothing_and_the_command_can_be_repeated(trained: Path) -> None:
-    with full_disk(64) as disk:
-        (trained / "published").symlink_to(disk)
-        (disk / "others").write_bytes(b"x" * (64 * 1024 - 4096))  # the folder itself takes no page
-
-        assert "No space left on device" in refused(1, "publish", trained, "--round", "1", "--name", "africa-1")
-
-        assert [path.name for path in disk.iterdir()] == ["others"]
-        assert told("models", trained) == []
-        assert "model-published" not in kinds(trained)
-        (disk / "others").unlink()
-        done("publish", trained, "--round", "1", "--name", "africa-1")
-        assert [row["name"] for row in told("models", trained)] == ["africa-1"]
-
-
-def test_a_model_is_published_while_the_federation_is_served(trained: Path) -> None:
-    with hold_lock(Folder(trained)):
-        done("publish", trained, "--round", "1", "--name", "africa-1")
-        done("withdraw", trained, "africa-1", "--reason", "a better one is there")
-
-    assert kinds(trained)[-2:] == ["model-published", "model-withdrawn"]
-
-
 def test_the_store_may_be_a_server_of_databases(fed: Path, tmp_path: Path, postgres_url: str) -> None:
     complete_run(fed, database=postgres_url)
     at = ("--database", postgres_url)
@@ -295,69 +195,6 @@ def test_the_signature_of_before_a_new_key_is_known_by_the_earlier_key_alone(tra
         verify_file(file, now, SIGNED_AS)
     done("publish", trained, "--round", "1", "--name", "africa-2")
     verify_file(trained / "published" / "africa-2.safetensors", now, SIGNED_AS)
-
-
-def test_of_two_that_publish_one_name_at_once_one_is_refused(trained: Path) -> None:
-    ends: list[str] = []
-
-    def one(round_number: int) -> None:
-        try:
-            publishing.publish(Folder(trained), round_number, "africa-1")
-            ends.append("published")
-        except ConfigError:
-            ends.append("refused")
-
-    both = [threading.Thread(target=one, args=(number,)) for number in (1, 2)]
-    for thread in both:
-        thread.start()
-    for thread in both:
-        thread.join()
-
-    assert sorted(ends) == ["published", "refused"]
-    verify_file(trained / "published" / "africa-1.safetensors", read_public_key(Folder(trained).signing_public), SIGNED_AS)
-
-
-def test_models_lists_the_releases_with_figures_and_downloads(trained: Path) -> None:
-    assert "nothing is published; next: flower-server publish" in done("models", trained)
-    done("publish", trained, "--round", "1", "--name", "africa-1")
-    done("publish", trained, "--round", "3", "--name", "africa-2")
-    with StoreWriter(Folder(trained).store) as store:
-        store.add_download(DownloadRow(release="africa-1", who="lagos", kind="site", at=NOON, n_bytes=9, whole=True))
-        store.add_download(DownloadRow(release="africa-1", who="ann", kind="reader", at=NOON, n_bytes=4, whole=False))
-
-    rows = {row["name"]: row for row in told("models", trained)}
-
-    assert rows["africa-1"]["downloads"] == 1
-    assert rows["africa-1"]["mean_wt_dice"] == pytest.approx(0.7)
-    assert rows["africa-1"]["worst_site"] == {"site": "boston", "wt_dice": pytest.approx(0.65)}
-    assert rows["africa-2"]["downloads"] == 0
-    shown = done("models", trained)
-    assert "africa-2" in shown
-    assert "withdrawn" not in shown
-
-
-@pytest.mark.usefixtures("_narrow")
-def test_a_narrow_terminal_takes_nothing_from_a_name(trained: Path) -> None:
-    name = "africa-2026.1-for-scanners-of-1.5-tesla"
-    done("publish", trained, "--round", "1", "--name", name)
-
-    letters = "".join(re.findall(r"^│ (\S+)", done("models", trained), re.MULTILINE))
-    assert letters == name
-
-
-def test_a_withdrawn_release_says_why_and_its_name_is_never_used_again(trained: Path) -> None:
-    done("publish", trained, "--round", "1", "--name", "africa-1")
-
-    done("withdraw", trained, "africa-1", "--reason", "worse at one site")
-
-    [row] = told("models", trained)
-    assert row["withdrawn_reason"] == "worse at one site"
-    assert "worse at" in done("models", trained)
-    assert kinds(trained)[-1] == "model-withdrawn"
-    assert "withdrawn on" in refused(4, "withdraw", trained, "africa-1", "--reason", "again")
-    assert "no release of this name" in refused(4, "withdraw", trained, "africa-9", "--reason", "x")
-    assert "--reason" in refused(2, "withdraw", trained, "africa-1", "--reason", " ")
-    assert "a release of this name" in refused(4, "publish", trained, "--round", "2", "--name", "africa-1")
 
 
 def test_where_the_first_model_is_gone_its_digest_still_tells_the_lineage(trained: Path) -> None:

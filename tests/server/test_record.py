@@ -10,7 +10,7 @@ import pytest
 from brainunet import chain
 from brainunet.records import CaseCounts, ScoreRow, SiteScore
 from brainunet_server.record import Record, say, sentence
-from brainunet_server.rounds import RoundResult, SiteResult
+from brainunet_server.round_results import RoundResult, SiteResult
 from tests.support.replies import START, site_score
 
 

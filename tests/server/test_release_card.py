@@ -10,7 +10,7 @@ import pytest
 
 from brainunet.cli import main as brainunet
 from brainunet.config import ModelConfig, PreprocessConfig
-from brainunet.modelfile import Ancestor, ModelCard, Release, SitePart, read_model, write_model
+from brainunet.modelfile import Ancestor, ModelCard, Publication, SitePart, read_model, write_model
 from brainunet.records import PrivacySpend
 from brainunet.weights import Weights
 from brainunet_server.release_card import site_parts
@@ -20,7 +20,7 @@ from tests.support.store import NOON, RUN, answered
 
 WEIGHTS = Weights.of({"w": np.arange(3)})
 SPEND = PrivacySpend(epsilon=7.5, delta=1e-3, noise_multiplier=1.0, sample_rate=0.1, steps=200, accountant="rdp")
-RELEASE = Release(
+RELEASE = Publication(
     name="africa-1",
     federation="Glioma Africa",
     published_at=NOON,
@@ -39,7 +39,7 @@ def show(path: Path) -> str:
     return " ".join(run(brainunet, "model", "show", path).out.replace("│", " ").split())
 
 
-def card(release: Release | None = RELEASE) -> ModelCard:
+def card(release: Publication | None = RELEASE) -> ModelCard:
     return ModelCard(
         title="a model",
         model=ModelConfig(),

@@ -13,7 +13,8 @@ from brainunet.errors import FederationError
 from brainunet.records import AnyTask, Fault, FaultCode, Reply
 from brainunet.weights import Weights
 from brainunet_server.answers import Answer
-from brainunet_server.rounds import SiteResult, TooFewReplies, rounds
+from brainunet_server.round_results import SiteResult, TooFewReplies
+from brainunet_server.rounds import rounds
 from tests.support.number_sites import SitesOfNumbers, TakesTheMean, adds, made_by, run, says
 from tests.support.replies import PLAN, START, evaluate_reply, site_score, train_reply
 

@@ -12,7 +12,8 @@ from brainunet.errors import BrainUNetError
 from brainunet.records import AnyTask, Fault, FaultCode, Reply, TrainReply, TrainTask
 from brainunet.weights import Weights
 from brainunet_server.answers import Answer
-from brainunet_server.rounds import Plan, RoundResult, Strategy, TooFewReplies, rounds
+from brainunet_server.round_results import RoundResult, TooFewReplies
+from brainunet_server.rounds import Plan, Strategy, rounds
 from tests.support.replies import PLAN, START, evaluate_reply, train_reply
 from tests.support.rights import largest_file
 from tests.support.steps import strategy

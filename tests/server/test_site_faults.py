@@ -10,7 +10,7 @@ import pytest
 
 from brainunet.errors import ConfigError
 from brainunet.records import FaultCode
-from brainunet_server.rounds import LastingFaults, TooFewReplies
+from brainunet_server.round_results import LastingFaults, TooFewReplies
 from brainunet_server.site_faults import FAULTS, lasting_only
 from brainunet_server.store.reader import StoreReader
 from tests.support.replies import PLAN

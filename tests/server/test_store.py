@@ -29,9 +29,6 @@ from brainunet_server.store.problems import explained
 from brainunet_server.store.reader import StoreReader
 from brainunet_server.store.rows import Model, Run, Score, SiteRound, SiteSeen
 from brainunet_server.store.writer import StoreWriter
-from tests.support.postgres import postgres_server, postgres_url
-
-__all__ = ["postgres_server", "postgres_url"]  # fixtures
 
 RUN = Run(
     id="glioma-1",

@@ -10,7 +10,7 @@ from brainunet.data.cache import CaseCache
 from brainunet.labels import Convention
 from brainunet.records import Case
 from brainunet_client.site import Site
-from brainunet_server.rounds import RoundResult, SiteResult
+from brainunet_server.round_results import RoundResult, SiteResult
 from brainunet_sim.display import Display
 from tests.support.replies import START, site_score
 

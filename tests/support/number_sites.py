@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 from brainunet.records import AnyTask, EvaluateTask, Reply
 from brainunet.weights import Weights
 from brainunet_server.answers import Answer
-from brainunet_server.rounds import Plan, RoundResult, Strategy, rounds
+from brainunet_server.round_results import RoundResult
+from brainunet_server.rounds import Plan, Strategy, rounds
 from tests.support.replies import START, evaluate_reply, site_score, train_reply
 
 Responder = Callable[[AnyTask], Reply | None]

@@ -18,7 +18,7 @@ import numpy as np
 from brainunet import home_folder
 from brainunet.certificates import make_request, new_site_key, write_site_key
 from brainunet.config import ModelConfig, PreprocessConfig
-from brainunet.modelfile import SIGNED_AS, Ancestor, ModelCard, Release, write_model
+from brainunet.modelfile import SIGNED_AS, Ancestor, ModelCard, Publication, write_model
 from brainunet.reader_pass import ReaderPass, new_token, seal_reader_pass, token_sha256
 from brainunet.registry.access import Access, access_by
 from brainunet.registry.keep import digest_of
@@ -168,7 +168,7 @@ def model_card(name: str, **facts: object) -> ModelCard:
     start = Ancestor(title="zeros", weights_sha256="00" * 32, trained_on="nothing", provenance="made for a test")
     told = {
         "title": f"model {name}",
-        "release": Release(name=name, federation=NAME, published_at=NOON, start=start, sites={}),
+        "release": Publication(name=name, federation=NAME, published_at=NOON, start=start, sites={}),
         "model": ModelConfig(preset="brainunet-nano"),
         "preprocess": PreprocessConfig(),
         "provenance": "made for a test",

@@ -29,7 +29,8 @@ from brainunet_server.answers import Answer
 from brainunet_server.conduct import conduct
 from brainunet_server.flower.strategies import strategy_from
 from brainunet_server.keeping import Keeping
-from brainunet_server.rounds import Plan, RoundResult
+from brainunet_server.round_results import RoundResult
+from brainunet_server.rounds import Plan
 from brainunet_server.store.reader import StoreReader
 from brainunet_server.store.rows import Run
 from tests.support.replies import PLAN, START, delta, evaluate_reply, train_reply

@@ -100,7 +100,8 @@ def thin_slices(facts: Facts) -> Sequence[Finding]:
         coarse = [n for n in range(3) if _coarse(axes[n])]
         if len(coarse) == 1:
             thick.setdefault(AXES[coarse[0]], []).append(modality)
-    return [note(f"{', '.join(which)}: thick slices, {axis}") for axis, which in thick.items()]
+    said = "usual, but what is small is lost between them"
+    return [note(f"{', '.join(which)}: thick slices, stacked {axis}: {said}") for axis, which in thick.items()]
 
 
 _LOOK: Final = "look at the case in a viewer: motion, or slices in another direction; leave it out if the tumour can't be seen"

@@ -49,7 +49,7 @@ def spacing(facts: Facts) -> Sequence[Finding]:
         return []
     sides = " x ".join(f"{side:.2f}" for side in facts.spacing_mm)
     thick = max(facts.spacing_mm) > LARGEST_RATIO * min(facts.spacing_mm)
-    said = f"voxels of {sides} mm" + (", thick slices" if thick else "")
+    said = f"voxels of {sides} mm, where models are made for 1 mm" + (", in thick slices" if thick else "")
     return [warning(said, "resample the files of the case to 1 mm, as in BraTS")]
 
 
