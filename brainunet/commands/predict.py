@@ -88,6 +88,7 @@ def predict(
     options = _options(engine, precision, device, way, threads, max_memory, tta=tta)
     path, pulled = _model(model, home.expanduser())
 
+    from brainunet.complaints import one_line
     from brainunet.folders import hold_folder
     from brainunet.inference.segmenter import open_segmenter
     from brainunet.prediction.names import named as named_cases
@@ -116,7 +117,7 @@ def predict(
     elif not quiet:
         _print(done, pulled or card.title, out, demo=is_demo)
     for problem in problems:
-        typer.echo(f"left out: {problem.reason}", err=True)
+        typer.echo(f"left out: {one_line(problem.reason)}", err=True)
     if problems:
         raise DataError(
             "predict",
@@ -219,6 +220,8 @@ def _print(done: Sequence[Done], model: str, out: Path, *, demo: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from brainunet.complaints import one_line
+
     typer.echo(f"model: {model}")
     if demo:
         typer.echo("DEMONSTRATION: this model was trained on made-up cases, or on none")
@@ -228,6 +231,6 @@ def _print(done: Sequence[Done], model: str, out: Path, *, demo: bool) -> None:
     for case in done:
         volumes = (f"{case.statistics[name]['volume_ml']:.1f}" for name in ("ET", "TC", "WT"))
         seconds = "kept" if case.kept else f"{case.seconds:.1f}"
-        table.add_row(Text(case.name), *volumes, seconds, "; ".join(case.review.values()) or "no")
+        table.add_row(Text(one_line(case.name)), *volumes, seconds, "; ".join(case.review.values()) or "no")
     Console().print(table)
     typer.echo(f"in {out}. Research only: not a medical device, not for diagnosis or treatment.")

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from brainunet.complaints import one_line
 from brainunet.data.written_volumes import write_volume_like
 from brainunet.errors import DataError
 from brainunet.files import writing_aside
@@ -93,7 +94,7 @@ def write_case(folder: Path, case: Segmented, facts: Mapping[str, str]) -> list[
     first = next(iter(case.read.pictures.values()))
     draw_preview(
         folder / PREVIEW,
-        case.name + (" - please review" if case.review else ""),
+        one_line(case.name, 60) + (" - please review" if case.review else ""),
         first,
         case.labels,
         case.read.brain,

@@ -141,6 +141,25 @@ class TestCommand:
 
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
 
+    @pytest.mark.parametrize("name", ["p$\\frac$1", "odd\udcffbyte", "red\x1b[31m", "病人", "<b>&amp;"], ids=ascii)
+    def test_any_name_that_a_file_can_have_is_told_and_takes_over_no_screen_page_or_picture(
+        self, data: Path, tmp_path: Path, name: str
+    ) -> None:
+        shutil.rmtree(data / "b")
+        for path in (data / "a").iterdir():
+            path.rename(path.with_name(path.name.replace(SECRET, name)))
+        ball_case(data / "c", np.eye(4), (40, 40, 40), "broken").images[Modality.T2F].write_bytes(b"")
+        (data / "c" / "broken-t2f.nii.gz").rename(data / "c" / f"broken{name}-t2f.nii.gz")
+
+        ended = self.run(data, tmp_path / "out")
+
+        assert ended.code == 3, ended.err  # of the broken one
+        assert (tmp_path / "out" / name / f"{name}-seg.nii.gz").exists()
+        assert name.isprintable() == (name in ended.out)
+        assert name.isprintable() == (f"broken{name}" in ended.err)
+        assert "\x1b[31m" not in ended.out + ended.err
+        assert "<b>" not in (tmp_path / "out" / name / "report.html").read_text(encoding="utf-8")
+
     def test_a_model_that_saw_phantoms_and_patients_is_for_demonstrations_too(self, data: Path, tmp_path: Path) -> None:
         weights, card = read_model(STARTER)
         mixed = tmp_path / "mixed.safetensors"
