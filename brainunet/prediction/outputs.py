@@ -182,3 +182,27 @@ def require_free(folder: Path) -> None:
             expected="a free place",
             remedy="say --resume to keep what is whole, --overwrite to replace it, or choose another folder",
         )
+
+
+def require_replaceable(folder: Path, case: Case) -> None:
+    """Pass if a folder that is there is an earlier output and nothing of the case is in it: it would go with the folder.
+
+    Raises:
+        DataError: it is somebody's own folder, or a link, or it holds a file of the case.
+    """
+    if folder.is_symlink() or report_of(folder) is None:
+        raise DataError(
+            folder,
+            found="there is something of this name already that is no output of brainunet predict",
+            expected="a free place, or an earlier output",
+            remedy="move it away yourself, or choose another folder",
+        )
+    place = folder.resolve()
+    for path in case.images.values():
+        if path.absolute().is_relative_to(folder.absolute()) or path.resolve().is_relative_to(place):
+            raise DataError(
+                folder,
+                found=f"{path.name} is in it, which is to be segmented and would be removed",
+                expected="an output without files of the case",
+                remedy="choose another folder with -o",
+            )

@@ -36,6 +36,7 @@ from brainunet.prediction.outputs import (
     report_of,
     require_distinct,
     require_free,
+    require_replaceable,
     write_case,
     write_json,
 )
@@ -129,15 +130,13 @@ def predict_cases(
 
 def _one(name: str, case: Case, segmenter: Segments, folder: Path, wanted: Wanted) -> Done:
     inputs = input_digests(case)
-    replace = wanted.overwrite
-    if wanted.resume and (folder.exists() or folder.is_symlink()):
+    replace = (wanted.overwrite or wanted.resume) and (folder.exists() or folder.is_symlink())
+    if replace:
         earlier = report_of(folder)
-        if earlier is None:
-            require_free(folder)
-        elif _same(earlier, segmenter, wanted, inputs):
+        if wanted.resume and earlier is not None and _same(earlier, segmenter, wanted, inputs):
             told = earlier["result"]
             return Done(name, folder, told["structures"], told["review"], 0.0, kept=True)
-        replace = True
+        require_replaceable(folder, case)
     clock = [time.perf_counter()]
     read = read_case(case, segmenter.card.model.modalities, segmenter.card.preprocess)
     require_distinct(name, inputs)

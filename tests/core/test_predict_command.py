@@ -309,12 +309,33 @@ class TestCommand:
         assert lost == without["removed_components"]["WT"]["voxels"]
         assert without["settings"] != kept["settings"]
 
-    def test_a_folder_that_is_not_ours_is_never_replaced_by_resume(self, data: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("more", ["--resume", "--overwrite"])
+    def test_a_folder_that_is_not_ours_is_never_replaced(self, data: Path, tmp_path: Path, more: str) -> None:
         precious = tmp_path / "out" / SECRET / "thesis.txt"
         precious.parent.mkdir(parents=True)
         precious.touch()
-        assert self.run(data, tmp_path / "out", "--resume").code == 3
+
+        ended = self.run(data, tmp_path / "out", more)
+
+        assert ended.code == 3
+        assert "no output of brainunet predict" in ended.err
         assert precious.exists()
+        assert (tmp_path / "out" / "Other-1").is_dir()
+
+    def test_the_images_are_never_replaced_by_their_segmentation(self, data: Path, tmp_path: Path) -> None:
+        images = (data / "a").rename(data / SECRET)
+        assert self.run(images, data, "--overwrite").code == 3
+        assert len(list(images.iterdir())) == 3
+
+        out = tmp_path / "out"
+        assert self.run(images, out).code == 0
+        for path in images.iterdir():
+            shutil.copy(path, out / SECRET)
+        for more in (("--overwrite",), ("--resume", "--keep-small")):
+            ended = self.run(out / SECRET, out, *more)
+            assert ended.code == 3
+            assert "would be removed" in ended.err
+        assert len(list((out / SECRET).glob(f"{SECRET}-t*.nii.gz"))) == 3
 
 
 def test_a_folder_written_aside_leaves_the_earlier_one_when_the_work_fails(tmp_path: Path) -> None:
