@@ -17,7 +17,7 @@ from brainunet.complaints import one_line
 from brainunet.data.written_volumes import write_volume_like
 from brainunet.errors import DataError
 from brainunet.files import writing_aside
-from brainunet.labels import LABELS, Region
+from brainunet.labels import LABELS, Modality, Region
 from brainunet.pictures.prediction_report import write_prediction_report
 from brainunet.pictures.preview import PURPOSE, draw_preview
 from brainunet.prediction.components import Removed
@@ -140,18 +140,18 @@ def input_digests(case: Case) -> dict[str, str]:
     return {modality.value: _sha256(path) for modality, path in case.images.items()}
 
 
-def require_distinct(case_id: str, digests: Mapping[str, str]) -> None:
-    """Pass if no file stands for two modalities.
+def require_distinct(case_id: str, pictures: Mapping[Modality, npt.NDArray[Any]]) -> None:
+    """Pass if no image, modality -> (X, Y, Z), stands for two modalities, also in files whose bytes differ.
 
     Raises:
         DataError: one does.
     """
-    for one, other in itertools.combinations(digests, 2):
-        if digests[one] == digests[other]:
+    for one, other in itertools.combinations(pictures, 2):
+        if np.array_equal(pictures[one], pictures[other]):
             raise DataError(
                 case_id,
                 found=f"the same image as {one} and as {other}",
-                expected="a file of its own for each modality",
+                expected="an image of its own for each modality",
                 remedy="find out which of them it is, and name the right file for the other",
             )
 

@@ -139,7 +139,7 @@ def _one(name: str, case: Case, segmenter: Segments, folder: Path, wanted: Wante
         require_replaceable(folder, case)
     clock = [time.perf_counter()]
     read = read_case(case, segmenter.card.model.modalities, segmenter.card.preprocess)
-    require_distinct(name, inputs)
+    require_distinct(name, read.pictures)
     clock.append(time.perf_counter())
     prediction = segmenter.predict(read.image)
     clock.append(time.perf_counter())
