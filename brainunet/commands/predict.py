@@ -98,7 +98,6 @@ def predict(
     card = segmenter.card
     is_demo = _require_demo(path, card.trained_on, demo=demo)
     found = _cases(inputs or [], named, card)
-    cases = named_cases(found.cases, pseudonym, out)
     asked = {
         "engine": engine,
         "precision": precision,
@@ -109,6 +108,7 @@ def predict(
     }
     wanted = Wanted(probabilities, uncertainty, keep_small, asked, overwrite, resume, is_demo)
     with hold_folder(out, OUTPUT), progress_bar(hidden=quiet or as_json) as progress:
+        cases = named_cases(found.cases, pseudonym, out)  # while nobody else gives the same pseudonyms to others
         task = progress.add_task("cases", total=len(cases))
         done, more = predict_cases(cases, segmenter, out, wanted, on_case=lambda: progress.advance(task))
     problems = [*found.problems, *more]

@@ -106,6 +106,17 @@ class TestCommand:
 
         assert self.run(data / "a", out, "--pseudonym", "X", "--resume").code == 0
 
+    def test_pseudonyms_are_given_only_while_nobody_else_gives_them_in_the_same_folder(
+        self, data: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        assert self.run(data / "a", out, "--pseudonym", "X").code == 0
+        with hold_folder(out, OUTPUT):  # a look at the names before would tell what the other one has not written yet
+            assert self.run(data / "b", out, "--pseudonym", "X", "--overwrite").code == 2
+        (out / "X").rename(out / ".X.0123abcd.earlier")  # the power went while it was replaced
+        assert self.run(data / "b", out, "--pseudonym", "X").code == 3
+        assert [path.name for path in out.iterdir()] == ["X"]
+
     def test_json_of_a_case_that_failed_holds_no_name_under_a_pseudonym(self, data: Path, tmp_path: Path) -> None:
         broken = data / "a" / f"{SECRET}-t2f.nii.gz"
         broken.write_bytes(broken.read_bytes()[:500])
