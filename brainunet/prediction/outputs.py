@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ PREVIEW: Final = "preview.png"
 PAGE: Final = "report.html"
 LABEL_NAMES: Final = "labels.json"
 DEMO: Final = "DEMONSTRATION: model of made-up cases"
+MOST_NAME_BYTES: Final = 200  # of a case: its files' names are longer, and a disk takes 255
 ENTROPY_STEPS: Final = 255  # of the map's uint8: 0 is certain, 255 is all labels as likely
 
 
@@ -167,6 +169,21 @@ def _sha256(path: Path) -> str:
             expected="a NIfTI volume",
             remedy="check that it is there and that you may read it",
         ) from None
+
+
+def require_short(name: str) -> None:
+    """Pass if files can be named for a case of this name.
+
+    Raises:
+        DataError: it is too long.
+    """
+    if (length := len(os.fsencode(name))) > MOST_NAME_BYTES:
+        raise DataError(
+            one_line(name, 40),
+            found=f"a name of {length} bytes",
+            expected=f"at most {MOST_NAME_BYTES}, for files are named for the case",
+            remedy="give it a shorter name with --pseudonym",
+        )
 
 
 def require_free(folder: Path) -> None:

@@ -37,6 +37,7 @@ from brainunet.prediction.outputs import (
     require_distinct,
     require_free,
     require_replaceable,
+    require_short,
     write_case,
     write_json,
 )
@@ -129,6 +130,7 @@ def predict_cases(
 
 
 def _one(name: str, case: Case, segmenter: Segments, folder: Path, wanted: Wanted) -> Done:
+    require_short(name)
     inputs = input_digests(case)
     replace = (wanted.overwrite or wanted.resume) and (folder.exists() or folder.is_symlink())
     if replace:

@@ -177,6 +177,16 @@ class TestCommand:
         assert "\x1b[31m" not in ended.out + ended.err
         assert "<b>" not in (tmp_path / "out" / name / "report.html").read_text(encoding="utf-8")
 
+    def test_a_name_too_long_for_files_is_told_and_the_others_go_on(self, data: Path, tmp_path: Path) -> None:
+        ball_case(tmp_path / "long", np.eye(4), (40, 40, 40), "ö" * 100)  # sorts after the others: 200 bytes
+        ball_case(data / "c", np.eye(4), (40, 40, 40), "A" * 235)
+
+        ended = self.run(data, tmp_path / "out", "-i", str(tmp_path / "long"), "--probabilities")
+
+        assert ended.code == 3
+        assert "a name of 235 bytes" in ended.err
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [SECRET, "Other-1", "ö" * 100]
+
     def test_a_model_that_saw_phantoms_and_patients_is_for_demonstrations_too(self, data: Path, tmp_path: Path) -> None:
         weights, card = read_model(STARTER)
         mixed = tmp_path / "mixed.safetensors"
