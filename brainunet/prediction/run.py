@@ -135,7 +135,7 @@ def _one(name: str, case: Case, segmenter: Segments, folder: Path, wanted: Wante
     replace = (wanted.overwrite or wanted.resume) and (folder.exists() or folder.is_symlink())
     if replace:
         earlier = report_of(folder)
-        if wanted.resume and earlier is not None and _same(earlier, segmenter, wanted, inputs):
+        if wanted.resume and earlier is not None and _same(earlier, segmenter, wanted, inputs) and _is_whole(folder, earlier):
             told = earlier["result"]
             return Done(name, folder, told["structures"], told["review"], 0.0, kept=True)
         require_replaceable(folder, case)
@@ -251,6 +251,12 @@ def _same(earlier: Mapping[str, Any], segmenter: Segments, wanted: Wanted, input
         and earlier.get("settings") == wanted.settings
         and earlier.get("inputs_sha256") == inputs
     )
+
+
+def _is_whole(folder: Path, report: Mapping[str, Any]) -> bool:
+    """Whether every file that the report tells of is still there: somebody may have moved one away."""
+    names = report.get("files")
+    return isinstance(names, list) and all(isinstance(name, str) and (folder / name).is_file() for name in names)
 
 
 def _peak_bytes() -> int | None:

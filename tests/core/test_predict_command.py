@@ -277,6 +277,10 @@ class TestCommand:
         assert sorted(path.name for path in out.iterdir()) == [SECRET, "Other-1"]
         again = json.loads(self.run(data, out, "--resume", "--no-uncertainty", "--json").out)["cases"]
         assert not any(case["kept"] for case in again)
+        (out / SECRET / f"{SECRET}-seg.nii.gz").unlink()
+        whole = json.loads(self.run(data, out, "--resume", "--no-uncertainty", "--json").out)["cases"]
+        assert {case["name"]: case["kept"] for case in whole} == {SECRET: False, "Other-1": True}
+        assert (out / SECRET / f"{SECRET}-seg.nii.gz").exists()
         (out / SECRET / "mine.txt").touch()
         assert self.run(data, out, "--overwrite").code == 0
         assert not (out / SECRET / "mine.txt").exists()

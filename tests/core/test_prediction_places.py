@@ -43,8 +43,9 @@ def test_a_spot_is_found_where_it_is(tmp_path: Path, axes: str, spacing: tuple[f
     order = nib.orientations.inv_ornt_aff(nib.orientations.axcodes2ornt(axes), (1, 1, 1))[:3, :3]
     cos, sin = np.cos(turned_by), np.sin(turned_by)
     matrix = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]) @ order @ np.diag(spacing)
-    shape = np.ceil(58 / np.array(spacing)).astype(int)
-    affine = nib.affines.from_matvec(matrix, MIDDLE_MM - matrix @ ((shape - 1) / 2))
+    x, y, z = (int(np.ceil(58 / side)) for side in spacing)
+    shape = (x, y, z)
+    affine = nib.affines.from_matvec(matrix, MIDDLE_MM - matrix @ ((np.array(shape) - 1) / 2))
     places = nib.affines.apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1))
     from_middle, from_spot = (np.linalg.norm(places - mm, axis=-1) for mm in (MIDDLE_MM, SPOT_MM))
     for number, modality in enumerate(THREE):
