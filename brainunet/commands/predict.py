@@ -86,7 +86,7 @@ def predict(
     if pseudonym is not None and not _NAME.fullmatch(pseudonym):
         raise UsageError("--pseudonym", found=pseudonym, expected="1 to 64 letters, digits, dots, dashes or underscores")
     options = _options(engine, precision, device, way, threads, max_memory, tta=tta)
-    path, pulled = _model(model, home.expanduser())
+    path, pulled, withdrawn = _model(model, home.expanduser())
 
     from brainunet.complaints import one_line
     from brainunet.folders import hold_folder
@@ -106,7 +106,7 @@ def predict(
         "tta": tta,
         "max_memory": options.max_memory_bytes,
     }
-    wanted = Wanted(probabilities, uncertainty, keep_small, asked, overwrite, resume, is_demo)
+    wanted = Wanted(probabilities, uncertainty, keep_small, asked, overwrite, resume, is_demo, withdrawn)
     with hold_folder(out, OUTPUT), progress_bar(hidden=quiet or as_json) as progress:
         cases = named_cases(found.cases, pseudonym, out)  # while nobody else gives the same pseudonyms to others
         task = progress.add_task("cases", total=len(cases))
@@ -152,10 +152,10 @@ def _bytes(text: str) -> int:
     return int(float(match["number"]) * _UNITS[match["unit"].upper()])
 
 
-def _model(model: Path | None, home: Path) -> tuple[Path, str | None]:
-    """The model file, and what to call it where it was pulled."""
+def _model(model: Path | None, home: Path) -> tuple[Path, str | None, str | None]:
+    """The model file; of one that was pulled what to call it, and why it was withdrawn if it was."""
     if model is not None:
-        return model, None
+        return model, None, None
     from brainunet.registry.pulled import last_pulled
 
     pulled = last_pulled(home)
@@ -168,7 +168,7 @@ def _model(model: Path | None, home: Path) -> tuple[Path, str | None]:
         )
     if pulled.withdrawn is not None:
         typer.echo(f"note: the federation has withdrawn {pulled.name}: {pulled.withdrawn}", err=True)
-    return pulled.verified(), f"{pulled.name} of {pulled.federation}, round {pulled.round}"
+    return pulled.verified(), f"{pulled.name} of {pulled.federation}, round {pulled.round}", pulled.withdrawn
 
 
 def _require_demo(path: Path, trained_on: str, *, demo: bool) -> bool:

@@ -69,6 +69,7 @@ class Wanted:
         asked: the engine's options, by name: results of others are not gone on with.
         overwrite, resume: what to do with output that is there; at most one.
         demo: the model was trained on made-up cases, or on none.
+        withdrawn: why the federation has withdrawn the model, if it has.
     """
 
     probabilities: bool = False
@@ -78,11 +79,13 @@ class Wanted:
     overwrite: bool = False
     resume: bool = False
     demo: bool = False
+    withdrawn: str | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
         """What two runs must have alike for one to go on with the other's cases."""
-        told = {"probabilities": self.probabilities, "uncertainty": self.uncertainty, "demo": self.demo, **self.asked}
+        kinds = {"probabilities": self.probabilities, "uncertainty": self.uncertainty}
+        told = {**kinds, "demo": self.demo, "withdrawn": self.withdrawn, **self.asked}
         smallest = None if self.keep_small else {region.value: mm3 for region, mm3 in committed_thresholds().items()}
         return {**told, "smallest_components_mm3": smallest}
 
@@ -186,7 +189,7 @@ def _segmented(name: str, case: Case, read: ReadCase, prediction: Prediction, wa
         entropy=entropy,
         probabilities=probabilities_on_files_grid(made, read) if wanted.probabilities else None,
         statistics=figures,
-        review=reasons_to_review(Finding(labels, read.brain, read.spacing_mm, figures, read.missing)),
+        review=reasons_to_review(Finding(labels, read.brain, read.spacing_mm, figures, read.missing, wanted.withdrawn)),
         demo=wanted.demo,
     )
 

@@ -22,7 +22,7 @@ from brainunet.folders import hold_folder
 from brainunet.labels import Modality
 from brainunet.modelfile import read_model, write_model
 from brainunet.prediction.run import OUTPUT
-from brainunet.registry.pulled import PulledModel, remember
+from brainunet.registry.pulled import PulledModel, mark_withdrawn, remember
 from brainunet.starter import STARTER
 from tests.support.balls import SECRET, ball_case, nib
 from tests.support.simulation import Ended, run
@@ -265,6 +265,14 @@ class TestCommand:
         ran = run(brainunet, *asked)
         assert ran.code == 0, ran.err
         assert "v3 of Lakeside, round 7" in ran.out
+        assert "withdrawn" not in ran.err
+
+        mark_withdrawn(home, "Lakeside", {sha256: "left and right swapped"})
+        ran = run(brainunet, *asked, "--resume")
+
+        assert "note: the federation has withdrawn v3: left and right swapped" in ran.err
+        page = (tmp_path / "out" / SECRET / "report.html").read_text(encoding="utf-8")
+        assert "the federation has withdrawn the model: left and right swapped" in page
 
     def test_output_is_kept_by_resume_and_replaced_by_overwrite_and_else_refused(self, data: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
