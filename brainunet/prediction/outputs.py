@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import json
@@ -160,6 +161,8 @@ def require_distinct(case_id: str, pictures: Mapping[Modality, npt.NDArray[Any]]
 
 def _sha256(path: Path) -> str:
     try:
+        if path.exists() and not path.is_file():  # opening a pipe waits for ever, and a device has no end
+            raise OSError(errno.EINVAL, "no file, but a folder, a pipe or a device")
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -242,6 +243,20 @@ class TestCommand:
         assert said in ran.err
         assert "Traceback" not in ran.err
         assert not list((tmp_path / "out").glob("*"))
+
+    @pytest.mark.parametrize("kind", ["pipe", "device"])
+    def test_what_is_no_file_is_not_waited_for(self, data: Path, tmp_path: Path, kind: str) -> None:
+        path = data / "a" / f"{SECRET}-t2w.nii.gz"
+        path.unlink()
+        if kind == "pipe":
+            os.mkfifo(path)
+        else:
+            path.symlink_to("/dev/zero")
+
+        ended = self.run(data, tmp_path / "out")
+
+        assert ended.code == 3
+        assert f"{SECRET}-t2w.nii.gz: no file, but a folder, a pipe or a device" in ended.err
 
     def test_a_full_disk_leaves_nothing_half_written(self, data: Path, tmp_path: Path) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
