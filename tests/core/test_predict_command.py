@@ -20,25 +20,22 @@ from brainunet.cli import main as brainunet
 from brainunet.evaluation.matching import case_of
 from brainunet.files import clear_folders, writing_folder_aside
 from brainunet.folders import hold_folder
-from brainunet.labels import Modality
 from brainunet.modelfile import read_model, write_model
 from brainunet.prediction.run import OUTPUT
 from brainunet.registry.pulled import PulledModel, mark_withdrawn, remember
 from brainunet.starter import STARTER
 from tests.support.balls import SECRET, ball_case, nib
+from tests.support.predictions import predict, two_cases
 from tests.support.simulation import Ended, run
 
 
 class TestCommand:
     @pytest.fixture
     def data(self, tmp_path: Path) -> Path:
-        ball_case(tmp_path / "data" / "a", np.diag([-1.0, 1.0, 1.0, 1.0]), (40, 42, 44))
-        ball_case(tmp_path / "data" / "b", np.diag([1.0, 1.0, 2.0, 1.0]), (40, 40, 22), "Other-1")
-        return tmp_path / "data"
+        return two_cases(tmp_path / "data")
 
     def run(self, data: Path, out: Path, *more: str) -> Ended:
-        known = ("--model", str(STARTER), "--engine", "torch", "--precision", "fp32", "--demo")
-        return run(brainunet, "predict", "-i", str(data), "-o", str(out), *known, *more)
+        return predict(data, out, *more)
 
     def test_every_output_of_a_case_says_that_it_is_a_demonstration(self, data: Path, tmp_path: Path) -> None:
         ran = self.run(data, tmp_path / "out", "--probabilities")
@@ -71,65 +68,6 @@ class TestCommand:
         assert ran.code == 4
         assert "brainunet pull" in ran.err
 
-    def test_a_pseudonym_leaves_no_trace_of_the_name(self, data: Path, tmp_path: Path) -> None:
-        ran = self.run(data, tmp_path / "out", "--pseudonym", "X", "--json")
-        assert ran.code == 0, ran.err
-        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["X-001", "X-002"]
-        assert SECRET not in ran.out
-        for path in (tmp_path / "out").rglob("*"):
-            assert SECRET not in str(path.relative_to(tmp_path))
-            if path.is_file():
-                raw = path.read_bytes()
-                assert SECRET.encode() not in (raw if path.suffix != ".gz" else nib.load(path).header.binaryblock)
-
-    def test_a_pseudonym_stays_with_its_patient_when_others_join(self, data: Path, tmp_path: Path) -> None:
-        out = tmp_path / "out"
-        self.run(data, out, "--pseudonym", "X")
-        reports = [out / name / "run_report.json" for name in ("X-001", "X-002")]
-        before = [json.loads(path.read_text())["inputs_sha256"] for path in reports]
-        ball_case(data / "0", np.eye(4), (44, 40, 40), "AAA-first")  # sorts before the others
-
-        assert self.run(data, out, "--pseudonym", "X", "--resume").code == 0
-
-        assert [json.loads(path.read_text())["inputs_sha256"] for path in reports] == before
-        assert sorted(path.name for path in out.iterdir()) == ["X-001", "X-002", "X-003"]
-        assert self.run(data, out, "--pseudonym", "X", "--overwrite").code == 0
-        assert [json.loads(path.read_text())["inputs_sha256"] for path in reports] == before
-
-    def test_a_pseudonym_is_never_given_to_a_second_patient(self, data: Path, tmp_path: Path) -> None:
-        out = tmp_path / "out"
-        assert self.run(data / "a", out, "--pseudonym", "X").code == 0
-
-        for more in ("--resume", "--overwrite"):
-            ended = self.run(data / "b", out, "--pseudonym", "X", more)
-            assert ended.code == 3
-            assert "under this pseudonym" in ended.err
-
-        assert self.run(data / "a", out, "--pseudonym", "X", "--resume").code == 0
-
-    def test_pseudonyms_are_given_only_while_nobody_else_gives_them_in_the_same_folder(
-        self, data: Path, tmp_path: Path
-    ) -> None:
-        out = tmp_path / "out"
-        assert self.run(data / "a", out, "--pseudonym", "X").code == 0
-        with hold_folder(out, OUTPUT):  # a look at the names before would tell what the other one has not written yet
-            assert self.run(data / "b", out, "--pseudonym", "X", "--overwrite").code == 2
-        (out / "X").rename(out / ".X.0123abcd.earlier")  # the power went while it was replaced
-        assert self.run(data / "b", out, "--pseudonym", "X").code == 3
-        assert [path.name for path in out.iterdir()] == ["X"]
-
-    def test_json_of_a_case_that_failed_holds_no_name_under_a_pseudonym(self, data: Path, tmp_path: Path) -> None:
-        broken = data / "a" / f"{SECRET}-t2f.nii.gz"
-        broken.write_bytes(broken.read_bytes()[:500])
-        ball_case(data / "c", np.eye(4), (40, 40, 40), f"{SECRET}9").images[Modality.T1C].unlink()
-
-        ended = self.run(data, tmp_path / "out", "--pseudonym", "X", "--json")
-
-        assert ended.code == 3
-        assert len(json.loads(ended.out)["problems"]) == 2
-        assert SECRET not in ended.out
-        assert f"{SECRET}-t2f.nii.gz" in ended.err  # the person at the terminal must know which
-
     @pytest.mark.parametrize("again", ["the same file", "stored anew"])
     def test_one_image_as_two_modalities_is_refused(self, data: Path, tmp_path: Path, again: str) -> None:
         files = {m: data / "a" / f"{SECRET}-{m}.nii.gz" for m in ("t1c", "t2w", "t2f")}
@@ -146,47 +84,6 @@ class TestCommand:
         assert ended.code == 3
         assert "the same image as t1c and as t2w" in ended.err
         assert not (tmp_path / "out" / SECRET).exists()
-
-    def test_files_named_by_modality_alone_take_the_folders_own_name(
-        self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        for path in (data / "a").iterdir():
-            path.rename(path.with_name(path.name.removeprefix(f"{SECRET}-")))
-        (data / "a" / "below").mkdir()
-        monkeypatch.chdir(data / "a" / "below")
-
-        assert self.run(Path(".."), tmp_path / "out").code == 0
-
-        assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
-
-    @pytest.mark.parametrize("name", ["p$\\frac$1", "odd\udcffbyte", "red\x1b[31m", "病人", "<b>&amp;"], ids=ascii)
-    def test_any_name_that_a_file_can_have_is_told_and_takes_over_no_screen_page_or_picture(
-        self, data: Path, tmp_path: Path, name: str
-    ) -> None:
-        shutil.rmtree(data / "b")
-        for path in (data / "a").iterdir():
-            path.rename(path.with_name(path.name.replace(SECRET, name)))
-        ball_case(data / "c", np.eye(4), (40, 40, 40), "broken").images[Modality.T2F].write_bytes(b"")
-        (data / "c" / "broken-t2f.nii.gz").rename(data / "c" / f"broken{name}-t2f.nii.gz")
-
-        ended = self.run(data, tmp_path / "out")
-
-        assert ended.code == 3, ended.err  # of the broken one
-        assert (tmp_path / "out" / name / f"{name}-seg.nii.gz").exists()
-        assert name.isprintable() == (name in ended.out)
-        assert name.isprintable() == (f"broken{name}" in ended.err)
-        assert "\x1b[31m" not in ended.out + ended.err
-        assert "<b>" not in (tmp_path / "out" / name / "report.html").read_text(encoding="utf-8")
-
-    def test_a_name_too_long_for_files_is_told_and_the_others_go_on(self, data: Path, tmp_path: Path) -> None:
-        ball_case(tmp_path / "long", np.eye(4), (40, 40, 40), "ö" * 100)  # sorts after the others: 200 bytes
-        ball_case(data / "c", np.eye(4), (40, 40, 40), "A" * 235)
-
-        ended = self.run(data, tmp_path / "out", "-i", str(tmp_path / "long"), "--probabilities")
-
-        assert ended.code == 3
-        assert "a name of 235 bytes" in ended.err
-        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [SECRET, "Other-1", "ö" * 100]
 
     def test_a_model_that_saw_phantoms_and_patients_is_for_demonstrations_too(self, data: Path, tmp_path: Path) -> None:
         weights, card = read_model(STARTER)
