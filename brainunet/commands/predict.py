@@ -86,8 +86,9 @@ def predict(
     if pseudonym is not None and not _NAME.fullmatch(pseudonym):
         raise UsageError("--pseudonym", found=pseudonym, expected="1 to 64 letters, digits, dots, dashes or underscores")
     options = _options(engine, precision, device, way, threads, max_memory, tta=tta)
-    path, pulled = _model(model, home.expanduser())
+    path, pulled, withdrawn = _model(model, home.expanduser())
 
+    from brainunet.complaints import one_line
     from brainunet.folders import hold_folder
     from brainunet.inference.segmenter import open_segmenter
     from brainunet.prediction.names import named as named_cases
@@ -97,7 +98,6 @@ def predict(
     card = segmenter.card
     is_demo = _require_demo(path, card.trained_on, demo=demo)
     found = _cases(inputs or [], named, card)
-    cases = named_cases(found.cases, pseudonym, out)
     asked = {
         "engine": engine,
         "precision": precision,
@@ -106,8 +106,9 @@ def predict(
         "tta": tta,
         "max_memory": options.max_memory_bytes,
     }
-    wanted = Wanted(probabilities, uncertainty, keep_small, asked, overwrite, resume, is_demo)
+    wanted = Wanted(probabilities, uncertainty, keep_small, asked, overwrite, resume, is_demo, withdrawn)
     with hold_folder(out, OUTPUT), progress_bar(hidden=quiet or as_json) as progress:
+        cases = named_cases(found.cases, pseudonym, out)  # while nobody else gives the same pseudonyms to others
         task = progress.add_task("cases", total=len(cases))
         done, more = predict_cases(cases, segmenter, out, wanted, on_case=lambda: progress.advance(task))
     problems = [*found.problems, *more]
@@ -116,7 +117,7 @@ def predict(
     elif not quiet:
         _print(done, pulled or card.title, out, demo=is_demo)
     for problem in problems:
-        typer.echo(f"left out: {problem.reason}", err=True)
+        typer.echo(f"left out: {one_line(problem.reason)}", err=True)
     if problems:
         raise DataError(
             "predict",
@@ -151,10 +152,10 @@ def _bytes(text: str) -> int:
     return int(float(match["number"]) * _UNITS[match["unit"].upper()])
 
 
-def _model(model: Path | None, home: Path) -> tuple[Path, str | None]:
-    """The model file, and what to call it where it was pulled."""
+def _model(model: Path | None, home: Path) -> tuple[Path, str | None, str | None]:
+    """The model file; of one that was pulled what to call it, and why it was withdrawn if it was."""
     if model is not None:
-        return model, None
+        return model, None, None
     from brainunet.registry.pulled import last_pulled
 
     pulled = last_pulled(home)
@@ -167,7 +168,7 @@ def _model(model: Path | None, home: Path) -> tuple[Path, str | None]:
         )
     if pulled.withdrawn is not None:
         typer.echo(f"note: the federation has withdrawn {pulled.name}: {pulled.withdrawn}", err=True)
-    return pulled.verified(), f"{pulled.name} of {pulled.federation}, round {pulled.round}"
+    return pulled.verified(), f"{pulled.name} of {pulled.federation}, round {pulled.round}", pulled.withdrawn
 
 
 def _require_demo(path: Path, trained_on: str, *, demo: bool) -> bool:
@@ -219,6 +220,8 @@ def _print(done: Sequence[Done], model: str, out: Path, *, demo: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from brainunet.complaints import one_line
+
     typer.echo(f"model: {model}")
     if demo:
         typer.echo("DEMONSTRATION: this model was trained on made-up cases, or on none")
@@ -228,6 +231,6 @@ def _print(done: Sequence[Done], model: str, out: Path, *, demo: bool) -> None:
     for case in done:
         volumes = (f"{case.statistics[name]['volume_ml']:.1f}" for name in ("ET", "TC", "WT"))
         seconds = "kept" if case.kept else f"{case.seconds:.1f}"
-        table.add_row(Text(case.name), *volumes, seconds, "; ".join(case.review.values()) or "no")
+        table.add_row(Text(one_line(case.name)), *volumes, seconds, "; ".join(case.review.values()) or "no")
     Console().print(table)
     typer.echo(f"in {out}. Research only: not a medical device, not for diagnosis or treatment.")

@@ -56,14 +56,14 @@ def pull(
     from brainunet.registry.access import access_by
     from brainunet.registry.choosing import chosen, place_of
     from brainunet.registry.client import Registry
-    from brainunet.registry.pulled import PulledModel, mark_withdrawn, remember
+    from brainunet.registry.pulled import PulledModel, mark_withdrawn, no_longer_listed, remember
 
     folder = home.expanduser()
     access = access_by(kit, folder, server)
     with Registry(access) as registry:
         listing = registry.listing()
         gone = mark_withdrawn(folder, access.federation, {one.sha256: one.withdrawn for one in listing.releases})
-        _warn(gone)
+        _warn(gone, no_longer_listed(folder, access.federation, {one.sha256 for one in listing.releases}))
         if show_list:
             _show(access, listing.releases, gone, as_json=as_json)
             return
@@ -121,9 +121,15 @@ def _fetched(
         return keep(part, described, access.signing_key), came
 
 
-def _warn(gone: Sequence[PulledModel]) -> None:
+def _warn(gone: Sequence[PulledModel], missing: PulledModel | None) -> None:
     for model in gone:
         typer.echo(f"withdrawn: {model.name}, which was pulled to {model.file}: {model.withdrawn}. Don't use it.", err=True)
+    if missing is not None:
+        typer.echo(
+            f"note: {missing.name}, which was pulled last, is not in the registry's list, though lists keep every release: "
+            "newer ones may be missing too. Ask the coordinator whether this is a copy of before",
+            err=True,
+        )
 
 
 def _tell(access: Access, release: Release, kept: Kept, came: int | None) -> None:

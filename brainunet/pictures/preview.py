@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +34,7 @@ def draw_preview(
     """Write a PNG: the axial, coronal and sagittal plane with most tumour; without any, through the middle of the brain.
 
     Args:
+        title: shown as it is; a letter that the picture's font does not have becomes a box.
         image, labels, brain: (X, Y, Z) in canonical orientation.
         volumes_ml: name -> volume, as it is to be told.
         demo: what to say of a model of made-up cases; empty for any other.
@@ -58,11 +60,12 @@ def draw_preview(
     lines = [Line2D([], [], color=colour, label=label.name) for label, colour in ON_GREY.items()]
     figure.legend(handles=lines, loc="lower right", ncols=3, frameon=False, labelcolor="white", fontsize=9)
     volumes = ", ".join(f"{name} {ml:.1f} ml" for name, ml in volumes_ml.items())
-    figure.text(0.01, 0.95, title, color="white", fontsize=11)
+    figure.text(0.01, 0.95, title, color="white", fontsize=11, parse_math=False)  # a file's name may hold "$"
     figure.text(0.01, 0.09, volumes, color="white", fontsize=9)
     figure.text(0.01, 0.03, f"{PURPOSE} {SIDES[0].upper()}{SIDES[1:]}.", color="white", fontsize=8)
     if demo:
         figure.text(0.99, 0.95, demo, color="#E69F00", fontsize=11, weight="bold", ha="right")
-    with writing_aside(path, durable=False) as aside:
+    with writing_aside(path, durable=False) as aside, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ ")
         figure.savefig(aside, format="png", facecolor="black")
     figure.clear()

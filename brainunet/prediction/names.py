@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from brainunet.errors import DataError
+from brainunet.files import clear_folders
 from brainunet.prediction.outputs import input_digests, report_of
 from brainunet.records import Case
 
@@ -14,7 +15,7 @@ Digests = frozenset[str]
 
 
 def named(cases: Sequence[Case], pseudonym: str | None, out: Path) -> list[tuple[str, Case]]:
-    """Each case with its name in the output ``out``.
+    """Each case with its name in the output ``out``, to which nobody else may write now.
 
     Without a pseudonym that is the case's own. With one a single case is called by it, and several NAME-001, NAME-002, and so
     on: a case whose files were segmented there before keeps its number, and new ones get numbers that nobody has had.
@@ -32,6 +33,8 @@ def named(cases: Sequence[Case], pseudonym: str | None, out: Path) -> list[tuple
                     remedy="give it a name with --pseudonym",
                 )
         return [(case.case_id, case) for case in cases]
+    if out.is_dir():
+        clear_folders(out)  # gives its name back to one that was being replaced when the power went
     given = _given(pseudonym, out)
     if len(cases) == 1 and not any(name != pseudonym for name in given):
         if pseudonym in given and given[pseudonym] != _digests(cases[0]):

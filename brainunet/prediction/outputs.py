@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +15,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from brainunet.complaints import one_line
 from brainunet.data.written_volumes import write_volume_like
 from brainunet.errors import DataError
 from brainunet.files import writing_aside
-from brainunet.labels import LABELS, Region
+from brainunet.labels import LABELS, Modality, Region
 from brainunet.pictures.prediction_report import write_prediction_report
 from brainunet.pictures.preview import PURPOSE, draw_preview
 from brainunet.prediction.components import Removed
@@ -30,6 +33,7 @@ PREVIEW: Final = "preview.png"
 PAGE: Final = "report.html"
 LABEL_NAMES: Final = "labels.json"
 DEMO: Final = "DEMONSTRATION: model of made-up cases"
+MOST_NAME_BYTES: Final = 200  # of a case: its files' names are longer, and a disk takes 255
 ENTROPY_STEPS: Final = 255  # of the map's uint8: 0 is certain, 255 is all labels as likely
 
 
@@ -93,7 +97,7 @@ def write_case(folder: Path, case: Segmented, facts: Mapping[str, str]) -> list[
     first = next(iter(case.read.pictures.values()))
     draw_preview(
         folder / PREVIEW,
-        case.name + (" - please review" if case.review else ""),
+        one_line(case.name, 60) + (" - please review" if case.review else ""),
         first,
         case.labels,
         case.read.brain,
@@ -139,24 +143,26 @@ def input_digests(case: Case) -> dict[str, str]:
     return {modality.value: _sha256(path) for modality, path in case.images.items()}
 
 
-def require_distinct(case_id: str, digests: Mapping[str, str]) -> None:
-    """Pass if no file stands for two modalities.
+def require_distinct(case_id: str, pictures: Mapping[Modality, npt.NDArray[Any]]) -> None:
+    """Pass if no image, modality -> (X, Y, Z), stands for two modalities, also in files whose bytes differ.
 
     Raises:
         DataError: one does.
     """
-    for one, other in itertools.combinations(digests, 2):
-        if digests[one] == digests[other]:
+    for one, other in itertools.combinations(pictures, 2):
+        if np.array_equal(pictures[one], pictures[other]):
             raise DataError(
                 case_id,
                 found=f"the same image as {one} and as {other}",
-                expected="a file of its own for each modality",
+                expected="an image of its own for each modality",
                 remedy="find out which of them it is, and name the right file for the other",
             )
 
 
 def _sha256(path: Path) -> str:
     try:
+        if path.exists() and not path.is_file():  # opening a pipe waits for ever, and a device has no end
+            raise OSError(errno.EINVAL, "no file, but a folder, a pipe or a device")
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
@@ -166,6 +172,21 @@ def _sha256(path: Path) -> str:
             expected="a NIfTI volume",
             remedy="check that it is there and that you may read it",
         ) from None
+
+
+def require_short(name: str) -> None:
+    """Pass if files can be named for a case of this name.
+
+    Raises:
+        DataError: it is too long.
+    """
+    if (length := len(os.fsencode(name))) > MOST_NAME_BYTES:
+        raise DataError(
+            one_line(name, 40),
+            found=f"a name of {length} bytes",
+            expected=f"at most {MOST_NAME_BYTES}, for files are named for the case",
+            remedy="give it a shorter name with --pseudonym",
+        )
 
 
 def require_free(folder: Path) -> None:
@@ -181,3 +202,27 @@ def require_free(folder: Path) -> None:
             expected="a free place",
             remedy="say --resume to keep what is whole, --overwrite to replace it, or choose another folder",
         )
+
+
+def require_replaceable(folder: Path, case: Case) -> None:
+    """Pass if a folder that is there is an earlier output and nothing of the case is in it: it would go with the folder.
+
+    Raises:
+        DataError: it is somebody's own folder, or a link, or it holds a file of the case.
+    """
+    if folder.is_symlink() or report_of(folder) is None:
+        raise DataError(
+            folder,
+            found="there is something of this name already that is no output of brainunet predict",
+            expected="a free place, or an earlier output",
+            remedy="move it away yourself, or choose another folder",
+        )
+    place = folder.resolve()
+    for path in case.images.values():
+        if path.absolute().is_relative_to(folder.absolute()) or path.resolve().is_relative_to(place):
+            raise DataError(
+                folder,
+                found=f"{path.name} is in it, which is to be segmented and would be removed",
+                expected="an output without files of the case",
+                remedy="choose another folder with -o",
+            )

@@ -40,6 +40,7 @@ class Finding:
         brain: where an image is not 0.
         statistics: of ``statistics.statistics``.
         missing: modalities of the model that the case doesn't have.
+        withdrawn: why the federation has withdrawn the model, if it has.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -47,6 +48,7 @@ class Finding:
     spacing_mm: tuple[float, float, float]
     statistics: Mapping[str, Mapping[str, Any]]
     missing: tuple[Modality, ...] = ()
+    withdrawn: str | None = None
 
     @cached_property
     def tumour(self) -> Mask:
@@ -132,6 +134,11 @@ def _missing(finding: Finding) -> str | None:
     return f"made without {', '.join(finding.missing)}" if finding.missing else None
 
 
+def _withdrawn(finding: Finding) -> str | None:
+    """Said on the terminal too, which whoever reads the page has not seen."""
+    return None if finding.withdrawn is None else f"the federation has withdrawn the model: {finding.withdrawn}"
+
+
 REVIEW_RULES: Final[Mapping[str, Callable[[Finding], str | None]]] = MappingProxyType(
     {
         "none_found": _none_found,
@@ -144,6 +151,7 @@ REVIEW_RULES: Final[Mapping[str, Callable[[Finding], str | None]]] = MappingProx
         "cut_tumour": _cut_tumour,
         "cut_brain": _cut_brain,
         "missing_modality": _missing,
+        "withdrawn_model": _withdrawn,
     }
 )
 

@@ -36,6 +36,8 @@ from brainunet.prediction.outputs import (
     report_of,
     require_distinct,
     require_free,
+    require_replaceable,
+    require_short,
     write_case,
     write_json,
 )
@@ -67,6 +69,7 @@ class Wanted:
         asked: the engine's options, by name: results of others are not gone on with.
         overwrite, resume: what to do with output that is there; at most one.
         demo: the model was trained on made-up cases, or on none.
+        withdrawn: why the federation has withdrawn the model, if it has.
     """
 
     probabilities: bool = False
@@ -76,11 +79,13 @@ class Wanted:
     overwrite: bool = False
     resume: bool = False
     demo: bool = False
+    withdrawn: str | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
         """What two runs must have alike for one to go on with the other's cases."""
-        told = {"probabilities": self.probabilities, "uncertainty": self.uncertainty, "demo": self.demo, **self.asked}
+        kinds = {"probabilities": self.probabilities, "uncertainty": self.uncertainty}
+        told = {**kinds, "demo": self.demo, "withdrawn": self.withdrawn, **self.asked}
         smallest = None if self.keep_small else {region.value: mm3 for region, mm3 in committed_thresholds().items()}
         return {**told, "smallest_components_mm3": smallest}
 
@@ -128,19 +133,18 @@ def predict_cases(
 
 
 def _one(name: str, case: Case, segmenter: Segments, folder: Path, wanted: Wanted) -> Done:
+    require_short(name)
     inputs = input_digests(case)
-    replace = wanted.overwrite
-    if wanted.resume and (folder.exists() or folder.is_symlink()):
+    replace = (wanted.overwrite or wanted.resume) and (folder.exists() or folder.is_symlink())
+    if replace:
         earlier = report_of(folder)
-        if earlier is None:
-            require_free(folder)
-        elif _same(earlier, segmenter, wanted, inputs):
+        if wanted.resume and earlier is not None and _same(earlier, segmenter, wanted, inputs) and _is_whole(folder, earlier):
             told = earlier["result"]
             return Done(name, folder, told["structures"], told["review"], 0.0, kept=True)
-        replace = True
+        require_replaceable(folder, case)
     clock = [time.perf_counter()]
     read = read_case(case, segmenter.card.model.modalities, segmenter.card.preprocess)
-    require_distinct(name, inputs)
+    require_distinct(name, read.pictures)
     clock.append(time.perf_counter())
     prediction = segmenter.predict(read.image)
     clock.append(time.perf_counter())
@@ -185,7 +189,7 @@ def _segmented(name: str, case: Case, read: ReadCase, prediction: Prediction, wa
         entropy=entropy,
         probabilities=probabilities_on_files_grid(made, read) if wanted.probabilities else None,
         statistics=figures,
-        review=reasons_to_review(Finding(labels, read.brain, read.spacing_mm, figures, read.missing)),
+        review=reasons_to_review(Finding(labels, read.brain, read.spacing_mm, figures, read.missing, wanted.withdrawn)),
         demo=wanted.demo,
     )
 
@@ -250,6 +254,12 @@ def _same(earlier: Mapping[str, Any], segmenter: Segments, wanted: Wanted, input
         and earlier.get("settings") == wanted.settings
         and earlier.get("inputs_sha256") == inputs
     )
+
+
+def _is_whole(folder: Path, report: Mapping[str, Any]) -> bool:
+    """Whether every file that the report tells of is still there: somebody may have moved one away."""
+    names = report.get("files")
+    return isinstance(names, list) and all(isinstance(name, str) and (folder / name).is_file() for name in names)
 
 
 def _peak_bytes() -> int | None:

@@ -68,8 +68,9 @@ class Registry:
         reply = self._answer(self._stub.List, ListRequest())
         if len(reply.releases) > MOST_LISTED:
             raise not_as_agreed(self.access.server, f"more than {MOST_LISTED} releases")
-        releases = tuple(Release.told(message, self.access.server) for message in reply.releases)
-        return Listing(self.access.federation, releases)
+        releases = (Release.told(message, self.access.server) for message in reply.releases)
+        newest_first = sorted(releases, key=lambda release: (release.published_at, release.name), reverse=True)
+        return Listing(self.access.federation, tuple(newest_first))
 
     def describe(self, name: str) -> Described:
         """A release with its signature.

@@ -11,6 +11,7 @@ from pathlib import Path
 from brainunet.errors import BrainUNetError, ConfigError, FederationError
 from brainunet.files import flush_name, writing_aside
 from brainunet.modelfile import SIGNED_AS, ModelCard, read_model
+from brainunet.moments import day
 from brainunet.registry.fetch import Part, settle
 from brainunet.registry.records import Described, Release
 from brainunet.signing import PublicKey, verify_file
@@ -95,8 +96,12 @@ def _checked(file: Path, release: Release, key: PublicKey) -> ModelCard:
     except ConfigError as error:
         raise _not_good(release, error.found + (f", but expected {error.expected}" if error.expected else "")) from None
     named = card.release.name if card.release else "no release"
-    if named != release.name or card.weights_sha256 != release.weights_sha256:  # an older model, or one of a run
+    if card.release is None or named != release.name or card.weights_sha256 != release.weights_sha256:  # older, or of a run
         raise _not_good(release, f"a model of the federation, but not this release: it is {named}")
+    signed = (card.run, card.round, card.release.published_at)
+    if signed != (release.run, release.round, release.published_at):  # by which people take it for a newer one
+        found = f"another run, round or day in the list than on its signed card: round {card.round} of run {card.run}"
+        raise _not_good(release, f"{found}, published on {day(card.release.published_at)}")
     return card
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -133,6 +133,18 @@ def mark_withdrawn(home: Path, federation: str, reasons: dict[str, str | None]) 
         _write(home, now)
     here = [model for model in now if model.federation == federation and model.withdrawn is not None and model.path.exists()]
     return tuple(sorted({model.name: model for model in here}.values(), key=lambda model: model.name))
+
+
+def no_longer_listed(home: Path, federation: str, listed: Collection[str]) -> PulledModel | None:
+    """The model of a federation that was pulled last, if its list (of SHA-256) lacks it; None if it does not, or none was.
+
+    Lists keep what was withdrawn, so it is one of before: of a coordinator's backup, or of somebody who hides the newer ones.
+
+    Raises:
+        ConfigError: pulled.json can't be read.
+    """
+    last = next((model for model in reversed(all_pulled(home)) if model.federation == federation), None)
+    return None if last is None or last.sha256 in listed else last
 
 
 def _write(home: Path, models: Iterable[PulledModel]) -> None:

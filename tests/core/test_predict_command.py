@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -19,25 +20,22 @@ from brainunet.cli import main as brainunet
 from brainunet.evaluation.matching import case_of
 from brainunet.files import clear_folders, writing_folder_aside
 from brainunet.folders import hold_folder
-from brainunet.labels import Modality
 from brainunet.modelfile import read_model, write_model
 from brainunet.prediction.run import OUTPUT
-from brainunet.registry.pulled import PulledModel, remember
+from brainunet.registry.pulled import PulledModel, mark_withdrawn, remember
 from brainunet.starter import STARTER
 from tests.support.balls import SECRET, ball_case, nib
+from tests.support.predictions import predict, two_cases
 from tests.support.simulation import Ended, run
 
 
 class TestCommand:
     @pytest.fixture
     def data(self, tmp_path: Path) -> Path:
-        ball_case(tmp_path / "data" / "a", np.diag([-1.0, 1.0, 1.0, 1.0]), (40, 42, 44))
-        ball_case(tmp_path / "data" / "b", np.diag([1.0, 1.0, 2.0, 1.0]), (40, 40, 22), "Other-1")
-        return tmp_path / "data"
+        return two_cases(tmp_path / "data")
 
     def run(self, data: Path, out: Path, *more: str) -> Ended:
-        known = ("--model", str(STARTER), "--engine", "torch", "--precision", "fp32", "--demo")
-        return run(brainunet, "predict", "-i", str(data), "-o", str(out), *known, *more)
+        return predict(data, out, *more)
 
     def test_every_output_of_a_case_says_that_it_is_a_demonstration(self, data: Path, tmp_path: Path) -> None:
         ran = self.run(data, tmp_path / "out", "--probabilities")
@@ -70,76 +68,22 @@ class TestCommand:
         assert ran.code == 4
         assert "brainunet pull" in ran.err
 
-    def test_a_pseudonym_leaves_no_trace_of_the_name(self, data: Path, tmp_path: Path) -> None:
-        ran = self.run(data, tmp_path / "out", "--pseudonym", "X", "--json")
-        assert ran.code == 0, ran.err
-        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["X-001", "X-002"]
-        assert SECRET not in ran.out
-        for path in (tmp_path / "out").rglob("*"):
-            assert SECRET not in str(path.relative_to(tmp_path))
-            if path.is_file():
-                raw = path.read_bytes()
-                assert SECRET.encode() not in (raw if path.suffix != ".gz" else nib.load(path).header.binaryblock)
-
-    def test_a_pseudonym_stays_with_its_patient_when_others_join(self, data: Path, tmp_path: Path) -> None:
-        out = tmp_path / "out"
-        self.run(data, out, "--pseudonym", "X")
-        reports = [out / name / "run_report.json" for name in ("X-001", "X-002")]
-        before = [json.loads(path.read_text())["inputs_sha256"] for path in reports]
-        ball_case(data / "0", np.eye(4), (44, 40, 40), "AAA-first")  # sorts before the others
-
-        assert self.run(data, out, "--pseudonym", "X", "--resume").code == 0
-
-        assert [json.loads(path.read_text())["inputs_sha256"] for path in reports] == before
-        assert sorted(path.name for path in out.iterdir()) == ["X-001", "X-002", "X-003"]
-        assert self.run(data, out, "--pseudonym", "X", "--overwrite").code == 0
-        assert [json.loads(path.read_text())["inputs_sha256"] for path in reports] == before
-
-    def test_a_pseudonym_is_never_given_to_a_second_patient(self, data: Path, tmp_path: Path) -> None:
-        out = tmp_path / "out"
-        assert self.run(data / "a", out, "--pseudonym", "X").code == 0
-
-        for more in ("--resume", "--overwrite"):
-            ended = self.run(data / "b", out, "--pseudonym", "X", more)
-            assert ended.code == 3
-            assert "under this pseudonym" in ended.err
-
-        assert self.run(data / "a", out, "--pseudonym", "X", "--resume").code == 0
-
-    def test_json_of_a_case_that_failed_holds_no_name_under_a_pseudonym(self, data: Path, tmp_path: Path) -> None:
-        broken = data / "a" / f"{SECRET}-t2f.nii.gz"
-        broken.write_bytes(broken.read_bytes()[:500])
-        ball_case(data / "c", np.eye(4), (40, 40, 40), f"{SECRET}9").images[Modality.T1C].unlink()
-
-        ended = self.run(data, tmp_path / "out", "--pseudonym", "X", "--json")
-
-        assert ended.code == 3
-        assert len(json.loads(ended.out)["problems"]) == 2
-        assert SECRET not in ended.out
-        assert f"{SECRET}-t2f.nii.gz" in ended.err  # the person at the terminal must know which
-
-    def test_one_file_as_two_modalities_is_refused(self, data: Path, tmp_path: Path) -> None:
-        files = {m: data / "a" / f"{SECRET}-{m}.nii.gz" for m in ("t1c", "t2f")}
-        twice = ("--t1c", files["t1c"], "--t2w", files["t1c"], "--t2f", files["t2f"])
+    @pytest.mark.parametrize("again", ["the same file", "stored anew"])
+    def test_one_image_as_two_modalities_is_refused(self, data: Path, tmp_path: Path, again: str) -> None:
+        files = {m: data / "a" / f"{SECRET}-{m}.nii.gz" for m in ("t1c", "t2w", "t2f")}
+        if again == "stored anew":  # exported twice: other bytes, since gzip keeps the time
+            image = nib.load(files["t1c"])
+            nib.save(nib.Nifti1Image(np.asarray(image.dataobj).astype(np.float32), image.affine), files["t2w"])
+        else:
+            files["t2w"] = files["t1c"]
+        three = [word for modality, path in files.items() for word in (f"--{modality}", path)]
         known = ("--model", STARTER, "--engine", "torch", "--demo", "-o", tmp_path / "out")
 
-        ended = run(brainunet, "predict", *twice, *known)
+        ended = run(brainunet, "predict", *three, *known)
 
         assert ended.code == 3
         assert "the same image as t1c and as t2w" in ended.err
         assert not (tmp_path / "out" / SECRET).exists()
-
-    def test_files_named_by_modality_alone_take_the_folders_own_name(
-        self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        for path in (data / "a").iterdir():
-            path.rename(path.with_name(path.name.removeprefix(f"{SECRET}-")))
-        (data / "a" / "below").mkdir()
-        monkeypatch.chdir(data / "a" / "below")
-
-        assert self.run(Path(".."), tmp_path / "out").code == 0
-
-        assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
 
     def test_a_model_that_saw_phantoms_and_patients_is_for_demonstrations_too(self, data: Path, tmp_path: Path) -> None:
         weights, card = read_model(STARTER)
@@ -197,6 +141,20 @@ class TestCommand:
         assert "Traceback" not in ran.err
         assert not list((tmp_path / "out").glob("*"))
 
+    @pytest.mark.parametrize("kind", ["pipe", "device"])
+    def test_what_is_no_file_is_not_waited_for(self, data: Path, tmp_path: Path, kind: str) -> None:
+        path = data / "a" / f"{SECRET}-t2w.nii.gz"
+        path.unlink()
+        if kind == "pipe":
+            os.mkfifo(path)
+        else:
+            path.symlink_to("/dev/zero")
+
+        ended = self.run(data, tmp_path / "out")
+
+        assert ended.code == 3
+        assert f"{SECRET}-t2w.nii.gz: no file, but a folder, a pipe or a device" in ended.err
+
     def test_a_full_disk_leaves_nothing_half_written(self, data: Path, tmp_path: Path) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # bytes of a file, as if the disk ended there
@@ -219,6 +177,14 @@ class TestCommand:
         ran = run(brainunet, *asked)
         assert ran.code == 0, ran.err
         assert "v3 of Lakeside, round 7" in ran.out
+        assert "withdrawn" not in ran.err
+
+        mark_withdrawn(home, "Lakeside", {sha256: "left and right swapped"})
+        ran = run(brainunet, *asked, "--resume")
+
+        assert "note: the federation has withdrawn v3: left and right swapped" in ran.err
+        page = (tmp_path / "out" / SECRET / "report.html").read_text(encoding="utf-8")
+        assert "the federation has withdrawn the model: left and right swapped" in page
 
     def test_output_is_kept_by_resume_and_replaced_by_overwrite_and_else_refused(self, data: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
@@ -231,6 +197,10 @@ class TestCommand:
         assert sorted(path.name for path in out.iterdir()) == [SECRET, "Other-1"]
         again = json.loads(self.run(data, out, "--resume", "--no-uncertainty", "--json").out)["cases"]
         assert not any(case["kept"] for case in again)
+        (out / SECRET / f"{SECRET}-seg.nii.gz").unlink()
+        whole = json.loads(self.run(data, out, "--resume", "--no-uncertainty", "--json").out)["cases"]
+        assert {case["name"]: case["kept"] for case in whole} == {SECRET: False, "Other-1": True}
+        assert (out / SECRET / f"{SECRET}-seg.nii.gz").exists()
         (out / SECRET / "mine.txt").touch()
         assert self.run(data, out, "--overwrite").code == 0
         assert not (out / SECRET / "mine.txt").exists()
@@ -290,12 +260,33 @@ class TestCommand:
         assert lost == without["removed_components"]["WT"]["voxels"]
         assert without["settings"] != kept["settings"]
 
-    def test_a_folder_that_is_not_ours_is_never_replaced_by_resume(self, data: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("more", ["--resume", "--overwrite"])
+    def test_a_folder_that_is_not_ours_is_never_replaced(self, data: Path, tmp_path: Path, more: str) -> None:
         precious = tmp_path / "out" / SECRET / "thesis.txt"
         precious.parent.mkdir(parents=True)
         precious.touch()
-        assert self.run(data, tmp_path / "out", "--resume").code == 3
+
+        ended = self.run(data, tmp_path / "out", more)
+
+        assert ended.code == 3
+        assert "no output of brainunet predict" in ended.err
         assert precious.exists()
+        assert (tmp_path / "out" / "Other-1").is_dir()
+
+    def test_the_images_are_never_replaced_by_their_segmentation(self, data: Path, tmp_path: Path) -> None:
+        images = (data / "a").rename(data / SECRET)
+        assert self.run(images, data, "--overwrite").code == 3
+        assert len(list(images.iterdir())) == 3
+
+        out = tmp_path / "out"
+        assert self.run(images, out).code == 0
+        for path in images.iterdir():
+            shutil.copy(path, out / SECRET)
+        for more in (("--overwrite",), ("--resume", "--keep-small")):
+            ended = self.run(out / SECRET, out, *more)
+            assert ended.code == 3
+            assert "would be removed" in ended.err
+        assert len(list((out / SECRET).glob(f"{SECRET}-t*.nii.gz"))) == 3
 
 
 def test_a_folder_written_aside_leaves_the_earlier_one_when_the_work_fails(tmp_path: Path) -> None:

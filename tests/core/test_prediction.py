@@ -223,5 +223,6 @@ def test_each_rule_asks_for_a_look_at_its_own_case_and_only_then(rule: str) -> N
     labels = np.where(tumour, label, 0).astype(np.uint8)
     figures = statistics(labels, (1, 1, 1), np.full(tumour.shape, entropy, np.float32))
     missing = (Modality.T2F,) if rule == "missing_modality" else ()
-    finding = Finding(labels, brain, (1.0, 1.0, 1.0), figures, missing)
+    withdrawn = "left and right swapped" if rule == "withdrawn_model" else None
+    finding = Finding(labels, brain, (1.0, 1.0, 1.0), figures, missing, withdrawn)
     assert list(reasons_to_review(finding)) == ([] if rule == "nothing" else [rule])

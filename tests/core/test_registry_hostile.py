@@ -14,7 +14,7 @@ from brainunet.errors import FederationError
 from brainunet.modelfile import SIGNED_AS
 from brainunet.registry import client as client_module
 from brainunet.registry.client import Registry
-from brainunet.registry.registry_pb2 import Chunk
+from brainunet.registry.registry_pb2 import Chunk, Release
 from brainunet.signing import new_signing_key, sign_file
 from tests.support.false_registry import FalseRegistry, access_to, pull_from, standing
 from tests.support.health import Federation, no_proxy
@@ -132,6 +132,28 @@ def test_other_weights_than_those_of_the_list_are_refused(
     registry.release.weights_sha256 = "00" * 32
 
     assert "a model of the federation, but not this release" in refusal(registry, federation, tmp_path)
+
+
+@pytest.mark.parametrize(("field", "value"), [("run", "glioma-2"), ("round", 400), ("published_at", "2031-01-01T00:00:00Z")])
+def test_an_old_model_that_is_told_to_be_a_newer_one_is_refused(
+    registry: FalseRegistry, federation: Federation, tmp_path: Path, field: str, value: object
+) -> None:
+    setattr(registry.release, field, value)
+
+    said = refusal(registry, federation, tmp_path)
+
+    assert "another run, round or day in the list than on its signed card: round 3 of run glioma-1, published on 2026-" in said
+    assert leftovers(tmp_path) == []
+
+
+def test_a_list_in_another_order_makes_no_release_the_newest(registry: FalseRegistry, federation: Federation) -> None:
+    older, newer = Release(), Release()
+    older.CopyFrom(registry.release)
+    newer.CopyFrom(registry.release)
+    older.name, newer.name, newer.published_at = "v0", "v2", "2031-01-01T00:00:00Z"
+    registry.listed = [older, newer, registry.release]
+    with standing(registry, federation) as port, Registry(access_to(port, federation)) as asked:
+        assert [release.name for release in asked.listing().releases] == ["v2", "v1", "v0"]
 
 
 def without_end(chunks: Iterator[Chunk]) -> Iterator[Chunk]:

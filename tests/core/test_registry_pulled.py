@@ -15,7 +15,7 @@ from brainunet.kit import seal
 from brainunet.registry.access import access_by
 from brainunet.registry.choosing import chosen, place_of
 from brainunet.registry.keep import digest_of
-from brainunet.registry.pulled import PulledModel, all_pulled, last_pulled, mark_withdrawn, remember
+from brainunet.registry.pulled import PulledModel, all_pulled, last_pulled, mark_withdrawn, no_longer_listed, remember
 from brainunet.registry.records import Release
 from tests.support.health import Federation
 from tests.support.registries import Publisher
@@ -101,6 +101,16 @@ def test_a_withdrawal_is_written_down_for_those_who_have_no_network(home: Path) 
 
     assert [(one.name, one.withdrawn) for one in here] == [("v1", "left and right swapped")]  # v0 is not here any more
     assert [one.withdrawn for one in all_pulled(home)] == ["older", "left and right swapped", None]
+
+
+def test_a_list_without_the_model_that_was_pulled_last_is_one_of_before(home: Path) -> None:
+    assert no_longer_listed(home, "glioma", {"00" * 32}) is None
+    first, second = model(home), model(home, "v2", b"other")
+    for one in (first, second, model(home, "theirs", b"theirs", "others")):
+        remember(home, one)
+
+    assert no_longer_listed(home, "glioma", {first.sha256}) == second
+    assert no_longer_listed(home, "glioma", {first.sha256, second.sha256}) is None
 
 
 def test_nothing_is_made_where_nothing_was_pulled(home: Path) -> None:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, generate_pri
 
 from brainunet.certificates import key_in_pem
 from brainunet.modelfile import SIGNED_AS, read_model, write_model
+from brainunet.moments import iso
 from brainunet.registry.access import Access
 from brainunet.registry.agreed import CHUNK_BYTES
 from brainunet.registry.client import Registry
@@ -27,6 +28,7 @@ from brainunet.signing import SigningKey, sign_file
 from tests.support.authority import pem_of
 from tests.support.health import Federation, now
 from tests.support.registries import model_card, random_weights
+from tests.support.store import NOON
 
 
 @dataclass
@@ -36,6 +38,7 @@ class FalseRegistry(RegistryServicer):  # type: ignore[misc] # generated
     Attributes:
         content, signature: what is sent.
         release: what is told of it.
+        listed: what the list has in its place.
         changes: makes other chunks of the good ones.
         before: is called with the context of each question.
     """
@@ -46,12 +49,13 @@ class FalseRegistry(RegistryServicer):  # type: ignore[misc] # generated
     changes: Callable[[Iterator[Chunk]], Iterator[Chunk]] = lambda chunks: chunks
     before: Callable[[Any], None] = lambda context: None
     asked: list[int] = field(default_factory=list)
+    listed: list[Release] = field(default_factory=list)
 
     @classmethod
     def of(cls, folder: Path, key: SigningKey, megabytes: float = 2, name: str = "v1") -> FalseRegistry:
         """A good one, of a model in ``folder``."""
         path = folder / "good.safetensors"
-        write_model(path, random_weights(megabytes), model_card(name))
+        write_model(path, random_weights(megabytes), model_card(name, run="glioma-1", round=3))
         signature = sign_file(path, key, SIGNED_AS).read_text()
         content, (_, card) = path.read_bytes(), read_model(path)
         release = Release(
@@ -61,13 +65,13 @@ class FalseRegistry(RegistryServicer):  # type: ignore[misc] # generated
             size_bytes=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
             weights_sha256=card.weights_sha256,
-            published_at="2026-03-01T12:00:00Z",
+            published_at=iso(NOON),
         )
         return cls(content, signature, release)
 
     def List(self, request: Any, context: Any) -> ListReply:  # noqa: N802 - gRPC\'s spelling
         self.before(context)
-        return ListReply(releases=[self.release])
+        return ListReply(releases=self.listed or [self.release])
 
     def Describe(self, request: Any, context: Any) -> Description:  # noqa: N802 - gRPC\'s spelling
         self.before(context)

@@ -61,7 +61,9 @@ class Publisher:
         self.minute += 1
         path = self.folder.published / f"{name}.safetensors"
         path.parent.mkdir(exist_ok=True)
-        told = write_model(path, random_weights(megabytes), model_card(name, **card))
+        published_at = NOON + timedelta(minutes=self.minute)
+        facts = {"run": RUN.id, "round": self.minute, **card}
+        told = write_model(path, random_weights(megabytes), model_card(name, published_at, **facts))
         sign_file(path, read_signing_key(self.folder.signing_key), SIGNED_AS)
         row = ReleaseRow(
             name=name,
@@ -72,7 +74,7 @@ class Publisher:
             n_bytes=path.stat().st_size,
             weights_sha256=told.weights_sha256,
             notes=f"notes of {name}",
-            published_at=NOON + timedelta(minutes=self.minute),
+            published_at=published_at,
         )
         with self.store() as store:
             store.add_release(row)
@@ -163,12 +165,12 @@ def random_weights(megabytes: float) -> Weights:
     return Weights.of({"layer.weight": rng.standard_normal(int(megabytes * 250_000), dtype=np.float32)})
 
 
-def model_card(name: str, **facts: object) -> ModelCard:
+def model_card(name: str, published_at: datetime = NOON, **facts: object) -> ModelCard:
     """The card of a release."""
     start = Ancestor(title="zeros", weights_sha256="00" * 32, trained_on="nothing", provenance="made for a test")
     told = {
         "title": f"model {name}",
-        "release": Publication(name=name, federation=NAME, published_at=NOON, start=start, sites={}),
+        "release": Publication(name=name, federation=NAME, published_at=published_at, start=start, sites={}),
         "model": ModelConfig(preset="brainunet-nano"),
         "preprocess": PreprocessConfig(),
         "provenance": "made for a test",
