@@ -1,0 +1,42 @@
+"""The script that Streamlit runs for every open page: who may come in, and which pages there are."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from brainunet_dashboard import opened
+from brainunet_dashboard.access import may_enter
+from brainunet_dashboard.pages import PAGES
+
+
+def main() -> None:
+    st.set_page_config(page_title="BrainUNet-FL", page_icon=":material/neurology:", layout="wide")
+    source = opened.source
+    if source is None:
+        st.error("Nothing to show: these pages are opened by `brainunet-dashboard DIR`.")
+        return
+    if source.needs_login and not _is_known(source.allowed):
+        return
+    st.navigation([st.Page(page.show, title=page.title, icon=page.icon, url_path=page.path) for page in PAGES]).run()
+    st.sidebar.caption("Research only. Not a medical device: not for diagnosis or treatment.")
+
+
+def _is_known(allowed: tuple[str, ...]) -> bool:
+    """Whether somebody who is allowed has logged in; asks for it otherwise."""
+    if not st.user.is_logged_in:
+        st.title("BrainUNet-FL")
+        st.write("Log in to see the federation.")
+        st.button("Log in", type="primary", on_click=st.login)
+        return False
+    who = st.user.get("email")
+    verified = st.user.get("email_verified", True)
+    if verified is True and may_enter(who if isinstance(who, str) else None, allowed):
+        st.sidebar.button("Log out", on_click=st.logout)
+        return True
+    st.error("This account is not among those that the coordinator has allowed in.")
+    st.button("Log out", on_click=st.logout)
+    return False
+
+
+if __name__ == "__main__":
+    main()
