@@ -168,17 +168,17 @@ class Feed:
         read: Callable[[StoreReader, int], list[Row]],
         extent: Callable[[StoreReader, int], Extent],
     ) -> tuple[list[Row], Extent | None]:
-        before = kept.rows[-1].round - 1 if kept and kept.rows else None
-        if kept is None or before is None or extent(reader, before) != kept.extent:
-            rows, known = self._fetched(read(reader, -1)), None
+        earlier: list[Row] = kept.rows if kept else []
+        known = kept.extent if kept and isinstance(kept.extent, Extent) else None
+        if earlier and extent(reader, earlier[-1].round - 1) == known:
+            before = earlier[-1].round - 1
+            new: list[Row] = self._fetched(read(reader, before))
+            if new == earlier[-len(new) :]:
+                return earlier, known
+            rows = [*(row for row in earlier if row.round <= before), *new]
         else:
-            new = self._fetched(read(reader, before))
-            if new == kept.rows[-len(new) :] and len(new) <= len(kept.rows):
-                return kept.rows, kept.extent if isinstance(kept.extent, Extent) else None
-            rows = [*(row for row in kept.rows if row.round <= before), *new]
-        if rows:
-            known = extent(reader, rows[-1].round - 1)
-        return rows, known
+            rows = self._fetched(read(reader, -1))
+        return rows, extent(reader, rows[-1].round - 1) if rows else None
 
     def _new_spends(self, reader: StoreReader, run_id: str) -> list[SpendRow]:
         kept = self._kept.get(("spends", run_id))

@@ -9,7 +9,7 @@ from typing import Final
 
 from brainunet.moments import local
 
-NOTHING: Final = "–"
+NOTHING: Final = "—"
 
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^=])")
 _UNITS: Final = (("day", 86_400), ("h", 3600), ("min", 60))
@@ -47,7 +47,7 @@ def visible(text: str, most: int = 200) -> str:
 def figure(value: float | None, digits: int = 3) -> str:
     """
     >>> figure(0.5), figure(None)
-    ('0.500', '–')
+    ('0.500', '—')
     """
     return NOTHING if value is None else f"{value:.{digits}f}"
 

@@ -160,7 +160,7 @@ class StoreReader:
         return sorted(self._rows(Model, select(models).where(models.c.run_id == run_id)), key=lambda model: model.round)
 
     def spends(self, run_id: str | None = None, *, since: datetime | None = None) -> list[SpendRow]:
-        """What private training has cost, by the time it was told; of all runs if none is named, ``since`` then if it is said."""
+        """What private training has cost, by the time it was told: of all runs, or of one; all, or what was told ``since`` then."""
         query = select(spends) if run_id is None else select(spends).where(spends.c.run_id == run_id)
         query = query if since is None else query.where(spends.c.told_at >= since)
         return sorted(self._rows(SpendRow, query), key=lambda row: (row.told_at, row.run_id, row.round, row.site))
@@ -170,7 +170,7 @@ class StoreReader:
         return {row.site: row.ledger_head for row in self.spends() if row.ledger_head}
 
     def count_of_spends(self, run_id: str) -> int:
-        return self._extent(select(func.count(), literal(None), literal(0)).where(spends.c.run_id == run_id)).rows
+        return self._count(select(func.count()).where(spends.c.run_id == run_id))
 
     def sites_by_arrival(self) -> list[str]:
         """Every site that ever took part or was enrolled, those of earlier runs first, then by name: none changes its place."""
@@ -201,7 +201,7 @@ class StoreReader:
         return sorted(found, key=lambda download: (download.at, download.release, download.kind, download.who))
 
     def count_of_downloads(self) -> int:
-        return self._extent(select(func.count(), literal(None), literal(0)).select_from(downloads)).rows
+        return self._count(select(func.count()).select_from(downloads))
 
     def download_counts(self) -> dict[str, int]:
         """How often each release was fetched to its end: name -> times, 0 of one that nobody has fetched."""
@@ -223,7 +223,11 @@ class StoreReader:
         with explained(self.engine.url), self.engine.connect() as connection:
             return current_version(connection)
 
-    def _extent(self, query: Select[Any]) -> Extent:
+    def _count(self, query: Select[int]) -> int:
+        with explained(self.engine.url), self.engine.connect() as connection:
+            return connection.execute(query).scalar_one()
+
+    def _extent(self, query: Select[Any, Any, Any]) -> Extent:
         with explained(self.engine.url), self.engine.connect() as connection:
             count, last, total = connection.execute(query).one()
         return Extent(count, last, int(total or 0))

@@ -102,7 +102,7 @@ class Score:
 
 
 class Figure(NamedTuple):
-    """A score of one run and metric, light enough to hold hundreds of thousands; it was checked as a Score when it was stored."""
+    """A score of one run and metric, light enough to hold hundreds of thousands; it was checked when it was stored."""
 
     round: int
     site: str
