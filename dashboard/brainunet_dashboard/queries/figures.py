@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean, quantiles
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
 from brainunet.labels import Region
 from brainunet.metrics.summary import best_round
@@ -120,7 +121,7 @@ def falling(lines: Lines, higher_is_better: bool = True, times: int = ROUNDS_OF_
         last = [(point.round, sign * point.value) for point in line if point.value is not None][-times - 1 :]
         if len(last) == times + 1 and last[-1][0] == lines.latest:
             values = [value for _, value in last]
-            if all(after < before for before, after in zip(values, values[1:], strict=False)):
+            if all(after < before for before, after in pairwise(values)):
                 found.append(site)
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from statistics import median
 from types import MappingProxyType
 from typing import Any, Final
@@ -51,7 +52,7 @@ def progress(run: Run, models: Sequence[Model], now: datetime) -> Progress:
     if not running:
         return Progress(done, run.rounds, False, None)
     moments = [made[number] for number in sorted(made)][-ROUNDS_OF_A_PACE - 1 :]
-    paces = [(after - before).total_seconds() for before, after in zip(moments, moments[1:], strict=False)]
+    paces = [(after - before).total_seconds() for before, after in pairwise(moments)]
     left = None
     if paces and run.rounds > done:
         one = median(paces)
@@ -108,7 +109,7 @@ def last_exchange(exchanges: Sequence[SiteRound]) -> list[SiteRound]:
 def site_table(
     seen: Sequence[SiteSeen], exchanges: Sequence[SiteRound], names: Iterable[str], now: datetime
 ) -> list[dict[str, Any]]:
-    """A row for each site that took part in the run or is enrolled, by name: how it is, and what it did in its last exchange."""
+    """A row for each site that took part in the run or is enrolled, by name, and what it did last."""
     last: dict[str, SiteRound] = {}
     refusal: dict[str, SiteRound] = {}
     answers: dict[str, int] = {}

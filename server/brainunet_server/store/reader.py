@@ -160,7 +160,7 @@ class StoreReader:
         return sorted(self._rows(Model, select(models).where(models.c.run_id == run_id)), key=lambda model: model.round)
 
     def spends(self, run_id: str | None = None, *, since: datetime | None = None) -> list[SpendRow]:
-        """What private training has cost, by the time it was told: of all runs, or of one; all, or what was told ``since`` then."""
+        """What private training has cost, by the time it was told; of all runs or of one, from ``since`` on or all."""
         query = select(spends) if run_id is None else select(spends).where(spends.c.run_id == run_id)
         query = query if since is None else query.where(spends.c.told_at >= since)
         return sorted(self._rows(SpendRow, query), key=lambda row: (row.told_at, row.run_id, row.round, row.site))
