@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Final
+
 import streamlit as st
 
 from brainunet_dashboard import opened
 from brainunet_dashboard.access import may_enter
 from brainunet_dashboard.pages import PAGES
 
+ICON: Final = Path(__file__).with_name("icon.png")  # a named icon would be fetched from the Internet by the browser
+STYLE: Final = "<style>.stMainBlockContainer { padding-top: 3rem; padding-bottom: 3rem }</style>"
+
 
 def main() -> None:
-    st.set_page_config(page_title="BrainUNet-FL", page_icon=":material/neurology:", layout="wide")
+    st.set_page_config(page_title="BrainUNet-FL", page_icon=str(ICON), layout="wide")
+    st.html(STYLE)
     source = opened.source
     if source is None:
         st.error("Nothing to show: these pages are opened by `brainunet-dashboard DIR`.")

@@ -48,7 +48,8 @@ def line_chart(
             legendgroup=name,
             line={"color": style.colour, "dash": style.dash, "width": 1.8},
             marker={"symbol": style.mark, "size": 6},
-            hovertemplate=_hover(name, metric, structure),
+            meta=name,
+            hovertemplate=_hover(metric, structure),
         )
         hidden = [point for point in line if point.value is None]
         if hidden:
@@ -61,7 +62,8 @@ def line_chart(
                 legendgroup=name,
                 showlegend=False,
                 marker={"symbol": "x-open", "size": 8, "color": style.colour, "line": {"width": 1.5}},
-                hovertemplate=f"{name}<br>round %{{x}}: %{{customdata}}<extra></extra>",
+                meta=name,
+                hovertemplate="%{meta}<br>round %{x}: %{customdata}<extra></extra>",
             )
     for site, line in (alone or {}).items():
         style, name = looks.get(site, NO_LOOK), in_chart(site)
@@ -73,7 +75,8 @@ def line_chart(
             mode="lines",
             name=f"{name} alone",
             line={"color": style.colour, "dash": "dot", "width": 1.2},
-            hovertemplate=_hover(f"{name}, trained alone", metric, structure),
+            meta=f"{name}, trained alone",
+            hovertemplate=_hover(metric, structure),
         )
     chart.add_scatter(
         x=[point.round for point in lines.overall],
@@ -83,7 +86,8 @@ def line_chart(
         name="mean over all cases",
         line={"color": ink, "width": 3.5},
         marker={"size": 7},
-        hovertemplate=_hover("mean over all cases", metric, structure),
+        meta="mean over all cases",
+        hovertemplate=_hover(metric, structure),
     )
     chart.update_yaxes(range=[low, high])
     return chart
@@ -211,7 +215,8 @@ def epsilon_chart(
             name=name,
             line={"color": style.colour, "dash": style.dash},
             marker={"symbol": style.mark},
-            hovertemplate=f"{name}<br>after round %{{x}}: epsilon %{{y:.3f}}<extra></extra>",
+            meta=name,
+            hovertemplate="%{meta}<br>after round %{x}: epsilon %{y:.3f}<extra></extra>",
         )
     if target is not None:
         chart.add_hline(y=target, line={"color": ink, "dash": "dash"}, annotation_text=f"target {target:g}")
@@ -227,12 +232,13 @@ def traffic_chart(
     for site, points in by_site.items():
         style, name = looks.get(site, NO_LOOK), in_chart(site)
         x, y = [point[0] for point in points], [point[2 if cumulated else 1] / 1e6 for point in points]
-        hover = f"{name}<br>round %{{x}}: %{{y:.1f}} MB<extra></extra>"
+        hover = "%{meta}<br>round %{x}: %{y:.1f} MB<extra></extra>"
         if cumulated:
             line = {"color": style.colour, "dash": style.dash}
-            chart.add_scatter(x=x, y=y, mode="lines", name=name, line=line, hovertemplate=hover)
+            chart.add_scatter(x=x, y=y, mode="lines", name=name, meta=name, line=line, hovertemplate=hover)
         else:
-            chart.add_bar(x=x, y=y, name=name, marker={"color": style.colour, "line": {"width": 0}}, hovertemplate=hover)
+            bar = {"color": style.colour, "line": {"width": 0}}
+            chart.add_bar(x=x, y=y, name=name, meta=name, marker=bar, hovertemplate=hover)
     if cumulated:
         sums: dict[int, int] = {}
         for points in by_site.values():
@@ -296,7 +302,8 @@ def runs_chart(
             name=name,
             line={"color": style.colour, "dash": style.dash, "width": 2.5},
             marker={"symbol": style.mark},
-            hovertemplate=_hover(name, metric, structure),
+            meta=name,
+            hovertemplate=_hover(metric, structure),
         )
         if alone.get(run):
             chart.add_scatter(
@@ -305,7 +312,8 @@ def runs_chart(
                 mode="lines",
                 name=f"{name}: each site alone",
                 line={"color": style.colour, "dash": "dot", "width": 1.5},
-                hovertemplate=f"{name}, each site alone<br>round %{{x}}: %{{y:.{metric.digits}f}}<extra></extra>",
+                meta=name,
+                hovertemplate=f"%{{meta}}, each site alone<br>round %{{x}}: %{{y:.{metric.digits}f}}<extra></extra>",
             )
     return chart
 
@@ -328,9 +336,9 @@ def _axis(metric: Metric, structure: str) -> str:
     return f"{metric.title} of {structure}" + (f" ({metric.unit})" if metric.unit else "")
 
 
-def _hover(name: str, metric: Metric, structure: str) -> str:
-    unit = f" {metric.unit}" if metric.unit else ""
-    return f"{name}<br>round %{{x}}: {metric.title} of {structure} %{{y:.{metric.digits}f}}{unit} (n = %{{customdata}})<extra></extra>"
+def _hover(metric: Metric, structure: str) -> str:
+    figure = f"{metric.title} of {structure} %{{y:.{metric.digits}f}}" + (f" {metric.unit}" if metric.unit else "")
+    return f"%{{meta}}<br>round %{{x}}: {figure} (n = %{{customdata}})<extra></extra>"
 
 
 def _range(lines: Lines, metric: Metric, alone: Mapping[str, Line]) -> tuple[float, float]:

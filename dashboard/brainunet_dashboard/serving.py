@@ -16,6 +16,14 @@ APP: Final = Path(__file__).with_name("app.py")
 FIRST_PORT: Final = 8501
 PORTS_TRIED: Final = 50
 
+# Light or dark as the browser asks for; red is left to what is wrong.
+THEME: Final = {
+    "theme.light.primaryColor": "#0072B2",
+    "theme.dark.primaryColor": "#56B4E9",
+    "theme.metricValueFontSize": "1.3rem",
+    "theme.headingFontSizes": ["1.8rem", "1.3rem", "1.1rem"],
+}
+
 
 def serve(source: Source, access: Access, port: int | None, *, debug: bool = False) -> None:
     """Serve the pages until the process is asked to end.
@@ -62,6 +70,7 @@ def options(access: Access, port: int, *, debug: bool = False) -> dict[str, Any]
         "runner.magicEnabled": False,
         "secrets.files": [str(access.secrets)] if access.secrets else [],
     }
+    chosen |= THEME
     if access.host:
         chosen["browser.serverAddress"] = access.host
         chosen["browser.serverPort"] = 443 if access.scheme == "https" else 80

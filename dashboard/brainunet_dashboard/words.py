@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import shlex
 from datetime import datetime, tzinfo
 from typing import Final
 
@@ -32,6 +33,15 @@ def in_chart(text: str) -> str:
     '&lt;b&gt;north&lt;/b&gt;'
     """
     return html.escape(visible(text), quote=False)
+
+
+def in_shell(text: str) -> str:
+    """For a command that somebody copies: one word, whatever is in it.
+
+    >>> in_shell("fed"), in_shell("x; rm -rf ~")
+    ('fed', "'x; rm -rf ~'")
+    """
+    return shlex.quote(visible(text))
 
 
 def visible(text: str, most: int = 200) -> str:
