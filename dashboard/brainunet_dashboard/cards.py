@@ -1,5 +1,7 @@
-"""The cards of model files in the folder, and whether a release's signature is genuine. The store says where a file lies, and is
-not believed: only files below the folder of models are opened."""
+"""The cards of model files in the folder, and whether a release's signature is genuine.
+
+The store says where a file lies, and is not believed: only files below the folder of models are opened.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from brainunet_dashboard.words import in_chart, visible
 HEIGHT: Final = 420
 MOST_LETTERS: Final = 600  # cells of a heat map that are not yet too small for one
 MARKED_ROUNDS: Final = 60  # beyond these a line's points run into each other
+FEW_ROUNDS: Final = 14  # each has its number below the axis
 NO_LOOK: Final = Look(GREY)
 
 
@@ -33,7 +34,7 @@ def line_chart(
     Args:
         ink: colour of the mean: dark on a light page, light on a dark one.
     """
-    chart = _empty("round (0: the model it began with)", _axis(metric, structure))
+    chart = _by_round(_axis(metric, structure), lines.rounds)
     low, high = _range(lines, metric, alone or {})
     mode = "lines+markers" if len(lines.rounds) <= MARKED_ROUNDS else "lines"
     for site, line in lines.sites.items():
@@ -55,7 +56,8 @@ def line_chart(
         if hidden:
             chart.add_scatter(
                 x=[point.round for point in hidden],
-                y=[low] * len(hidden),
+                y=[low + 0.03 * (high - low)] * len(hidden),
+                cliponaxis=False,
                 customdata=[in_chart(point.why) for point in hidden],
                 mode="markers",
                 name=f"{name}, no figure",
@@ -95,8 +97,8 @@ def line_chart(
 
 def band_chart(rows: Sequence[Mapping[str, Any]], metric: Metric, structure: str, *, ink: str) -> go.Figure:
     """How the sites lie in each round: the span of all, the middle half, and the median."""
-    chart = _empty("round (0: the model it began with)", _axis(metric, structure))
     rounds = [row["round"] for row in rows]
+    chart = _by_round(_axis(metric, structure), rounds)
     for name, below, above, colour in (
         ("all sites", "least", "most", "rgba(0,114,178,0.20)"),
         ("middle half", "q1", "q3", "rgba(0,114,178,0.40)"),
@@ -155,14 +157,14 @@ def gain_chart(rows: Sequence[Mapping[str, Any]], looks: Mapping[str, Look], met
                 },
                 hovertemplate=f"%{{y}}, {label}: %{{x:.{metric.digits}f}} {metric.unit} (n = %{{customdata}})<extra></extra>",
             )
-    chart.update_layout(height=max(220, 120 + 30 * len(rows)))
+    chart.update_layout(height=max(220, 140 + 30 * len(rows)), legend={"y": 1.02, "yanchor": "bottom"})
     chart.update_yaxes(autorange="reversed", type="category")
     return chart
 
 
 def outcome_chart(grid: Grid) -> go.Figure:
     """A cell for each site and round, with a letter where there is room for one."""
-    chart = _empty("round", "")
+    chart = _by_round("", grid.rounds, "round")
     number = {outcome: i for i, outcome in enumerate(OUTCOMES)}
     scale = []
     for i, outcome in enumerate(OUTCOMES):
@@ -195,7 +197,8 @@ def outcome_chart(grid: Grid) -> go.Figure:
                 marker={"symbol": "square", "size": 11, "color": OUTCOME_COLOURS[outcome]},
                 name=f"{outcome} ({letter})" if letter and roomy else outcome,
             )
-    chart.update_layout(height=max(200, 130 + 26 * len(grid.sites)))
+    # above: below, its distance from the axis would change with the number of sites
+    chart.update_layout(height=max(220, 150 + 26 * len(grid.sites)), legend={"y": 1.02, "yanchor": "bottom"})
     chart.update_yaxes(autorange="reversed", type="category", showgrid=False)
     chart.update_xaxes(showgrid=False, zeroline=False)
     return chart
@@ -205,7 +208,7 @@ def epsilon_chart(
     by_site: Mapping[str, Sequence[tuple[int, float]]], looks: Mapping[str, Look], target: float | None, *, ink: str
 ) -> go.Figure:
     """A line for each site, and the federation's target across."""
-    chart = _empty("round", "epsilon of this run so far")
+    chart = _by_round("epsilon of this run so far", (number for points in by_site.values() for number, _ in points), "round")
     for site, points in by_site.items():
         style, name = looks.get(site, NO_LOOK), in_chart(site)
         chart.add_scatter(
@@ -228,7 +231,8 @@ def traffic_chart(
     by_site: Mapping[str, Sequence[tuple[int, int, int]]], looks: Mapping[str, Look], *, cumulated: bool
 ) -> go.Figure:
     """Megabytes of each site by round, one on the other; or their sum so far."""
-    chart = _empty("round", "MB so far, both ways" if cumulated else "MB in the round, both ways")
+    rounds = (point[0] for points in by_site.values() for point in points)
+    chart = _by_round("MB so far, both ways" if cumulated else "MB in the round, both ways", rounds, "round")
     for site, points in by_site.items():
         style, name = looks.get(site, NO_LOOK), in_chart(site)
         x, y = [point[0] for point in points], [point[2 if cumulated else 1] / 1e6 for point in points]
@@ -254,7 +258,7 @@ def traffic_chart(
 
 def lineage_chart(rows: Sequence[Mapping[str, Any]], *, ink: str) -> go.Figure:
     """The models of a run: those that are there, those that were removed to make room, and those that were published."""
-    chart = _empty("round (0: the model it began with)", "mean Dice over ET, TC, WT")
+    chart = _by_round("mean Dice over ET, TC, WT", (row["round"] for row in rows))
     for name, wanted, mark in (
         (
             "on the disk",
@@ -290,7 +294,7 @@ def runs_chart(
     means: Mapping[str, Line], alone: Mapping[str, Sequence[tuple[int, float]]], metric: Metric, structure: str
 ) -> go.Figure:
     """A line for each run: its mean over all cases; dashed, the mean of what its sites reach alone."""
-    chart = _empty("round (0: the model it began with)", _axis(metric, structure))
+    chart = _by_round(_axis(metric, structure), (point.round for line in means.values() for point in line))
     for place, (run, line) in enumerate(means.items()):
         style, name = look(place), in_chart(run)
         told = [point for point in line if point.value is not None]
@@ -318,12 +322,20 @@ def runs_chart(
     return chart
 
 
+def _by_round(y: str, rounds: Iterable[int], x: str = "round (0: the model it began with)") -> go.Figure:
+    chart = _empty(x, y)
+    found = list(rounds)
+    if found and max(found) - min(found) <= FEW_ROUNDS:
+        chart.update_xaxes(dtick=1)  # there is no round 1.5
+    return chart
+
+
 def _empty(x: str, y: str) -> go.Figure:
     chart = go.Figure()
     chart.update_layout(
         height=HEIGHT,
         margin={"l": 8, "r": 8, "t": 16, "b": 8},
-        legend={"orientation": "h", "yanchor": "top", "y": -0.22, "x": 0},
+        legend={"orientation": "h", "yanchor": "top", "y": -0.22, "x": 0, "xref": "container"},
         hovermode="closest",
         uirevision="same",  # a refresh leaves what somebody has zoomed into
         xaxis={"title": {"text": x}, "tickformat": "~f", "automargin": True},

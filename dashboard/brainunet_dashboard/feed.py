@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from brainunet.errors import BrainUNetError
 from brainunet_server.store.reader import (
@@ -36,7 +36,14 @@ FRESH_S: Final = 1.0  # the parts of a page, and pages that are open at once, sh
 WAIT_S: Final = 2.0  # for a lock: longer, and people would take a page for dead
 
 T = TypeVar("T")
-Row = TypeVar("Row", Figure, SiteRound)
+
+
+class _OfARound(Protocol):
+    @property
+    def round(self) -> int: ...
+
+
+Row = TypeVar("Row", bound=_OfARound)
 
 
 @dataclass

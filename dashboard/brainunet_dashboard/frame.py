@@ -86,7 +86,10 @@ def empty(said: str, command: str = "", then: str = "") -> None:
 
 
 def chosen_run(view: View) -> Run | None:
-    """The run that the person has chosen, on whatever page; the latest, while none was; None where there is none yet."""
+    """The run that the person has chosen, on whatever page; the latest, while none was; None where there is none yet.
+
+    The latest is followed: when another begins, that is shown.
+    """
     runs = view.feed.runs()
     shown = main_runs(runs)
     if not shown:
@@ -98,7 +101,7 @@ def chosen_run(view: View) -> Run | None:
         )
         return None
     by_id = {run.id: run for run in shown}
-    wanted = st.session_state.get(CHOSEN)
+    wanted = st.session_state.setdefault(CHOSEN, st.query_params.get("run"))  # an address may name one
     if wanted is not None and wanted not in by_id:
         st.warning(f"Run {plain(wanted)} is no longer in the store. This is the latest one.", icon=":material/delete:")
     latest = f"the latest run: {visible(shown[0].id)}"
@@ -153,6 +156,11 @@ def table(
 
 def text(label: str, help: str | None = None) -> Any:
     return st.column_config.TextColumn(label, help=help)
+
+
+def name_of(what: str) -> Any:
+    """The column that says of whom a row is; it stays where the others are moved past."""
+    return st.column_config.TextColumn(what, pinned=True, width=130)
 
 
 def number(label: str, digits: int = 3, help: str | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""The coordinator's audit trail: searched, checked and given out as CSV and JSON. Every entry's digest is checked when it is read."""
+"""The coordinator's audit trail: searched, checked and given out as CSV and JSON; each entry is checked when it is read."""
 
 from __future__ import annotations
 

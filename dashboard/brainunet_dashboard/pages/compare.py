@@ -97,4 +97,4 @@ def _alone(view: View, runs: Sequence[Run], run: Run, structure: str) -> list[tu
 
 def _example(view: View) -> str:
     database = in_shell(str(view.source.database))
-    return f"brainunet-simulate --phantom --strategy fedprox --partition dirichlet --baseline local --database {database} --out out/fedprox"
+    return f"brainunet-simulate --phantom --strategy fedprox --baseline local --database {database} --out out/fedprox"

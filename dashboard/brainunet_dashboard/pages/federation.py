@@ -8,7 +8,20 @@ from datetime import datetime
 import streamlit as st
 
 from brainunet_dashboard.charts import line_chart
-from brainunet_dashboard.frame import View, chart, choose_structure, chosen_run, empty, ink, live, number, table, text, zone
+from brainunet_dashboard.frame import (
+    View,
+    chart,
+    choose_structure,
+    chosen_run,
+    empty,
+    ink,
+    live,
+    name_of,
+    number,
+    table,
+    text,
+    zone,
+)
 from brainunet_dashboard.queries import figures, private, rounds
 from brainunet_dashboard.serverstatus import ServerStatus, read_status
 from brainunet_dashboard.words import NOTHING, ago, duration, figure, in_shell, plain, several, visible, when
@@ -91,7 +104,7 @@ def _dice(view: View, run: Run, exchanges: Sequence[SiteRound]) -> None:
         "because it has too few cases. Round 0 is the model that the run began with."
     )
     columns = {
-        "site": text("site"),
+        "site": name_of("site"),
         "value": number(f"Dice {structure}, round {lines.latest}"),
         "n": number("n (cases)", 0),
         "since_last": number("since the one before"),
@@ -106,11 +119,11 @@ def _findings(lines: figures.Lines) -> None:
     mean = next((point for point in reversed(lines.overall) if point.value is not None), None)
     with st.container(horizontal=True, gap="small"):
         if mean is not None:
-            st.metric("Mean over all cases", f"{figure(mean.value)} (n = {mean.n})", border=True, width=220)
+            st.metric("Mean over all cases", f"{figure(mean.value)} (n = {mean.n})", border=True, width=165)
         if ends.worst and ends.best:
-            st.metric("Worst site", f"{plain(visible(ends.worst[0], 24))} {figure(ends.worst[1])}", border=True, width=240)
-            st.metric("Spread", figure(ends.width), border=True, width=140, help="between the best and the worst site")
-        st.metric("Falling three rounds running", len(sinking) or "none", border=True, width=220, help=_names(sinking))
+            st.metric(f"Worst: {plain(visible(ends.worst[0], 16))}", figure(ends.worst[1]), border=True, width=165)
+            st.metric("Spread", figure(ends.width), border=True, width=165, help="between the best and the worst site")
+        st.metric("Falling 3 rounds", len(sinking) or "none", border=True, width=165, help=_names(sinking))
     if sinking:
         st.warning(f"Worse in each of the last three rounds: {plain(', '.join(sinking))}", icon=":material/trending_down:")
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
 from brainunet.modelfile import ModelCard
 from brainunet_dashboard.cards import FoundCard, release_card, round_card
 from brainunet_dashboard.charts import lineage_chart
-from brainunet_dashboard.frame import View, chart, chosen_run, empty, ink, live, moment, number, table, text, tick
+from brainunet_dashboard.frame import View, chart, chosen_run, empty, ink, live, moment, name_of, number, table, text, tick
 from brainunet_dashboard.queries import figures, models
 from brainunet_dashboard.queries.runs import main_runs
 from brainunet_dashboard.words import in_shell, plain, visible
@@ -157,7 +158,7 @@ def _card(found: FoundCard, name: str) -> None:
         st.markdown("\n".join(f"- {label}: {plain(visible(value, 2000))}" for label, value in facts if value))
         rows = _by_site(card)
         if rows:
-            columns = {"site": text("site"), "rounds": number("rounds", 0), "train": number("training cases", 0)}
+            columns = {"site": name_of("site"), "rounds": number("rounds", 0), "train": number("training cases", 0)}
             columns |= {"dice": number("WT Dice"), "n": number("n (cases)", 0), "epsilon": number("epsilon")}
             table(rows, columns, key=f"card {name}")
         st.download_button(
@@ -169,7 +170,7 @@ def _card(found: FoundCard, name: str) -> None:
         )
 
 
-def _by_site(card: ModelCard) -> list[dict[str, object]]:
+def _by_site(card: ModelCard) -> list[dict[str, Any]]:
     parts = card.release.sites if card.release else {}
     rows = []
     for site in sorted({*card.scores, *parts, *card.spends}):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from brainunet_dashboard.charts import band_chart, gain_chart, line_chart, runs_chart
-from brainunet_dashboard.frame import View, chart, choose_structure, chosen_run, empty, ink, live, number, table, text
+from brainunet_dashboard.frame import View, chart, choose_structure, chosen_run, empty, ink, live, name_of, number, table, text
 from brainunet_dashboard.queries import figures
 from brainunet_dashboard.queries.figures import Line, Lines, Metric
 from brainunet_dashboard.queries.runs import alone_runs, main_runs, title_of
@@ -70,7 +70,7 @@ def _every_metric(view: View, run: Run, metrics: Sequence[str], lines: Lines) ->
     )
     found = {name: view.feed.figures(run.id, name) for name in metrics}
     columns = {
-        "site": text("site"),
+        "site": name_of("site"),
         "structure": text("region"),
         "n": number("n (cases)", 0),
         "missing": number("without a value", 0),
@@ -94,7 +94,7 @@ def _gains(view: View, run: Run, name: str, lines: Lines, metric: Metric, struct
         f"{metric.title} of {structure} at the start and now, by site",
     )
     columns = {
-        "site": text("site"),
+        "site": name_of("site"),
         "n": number("n (cases)", 0),
         "start": number("round 0", metric.digits),
         "latest": number(f"round {lines.latest}", metric.digits),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from brainunet_dashboard.charts import outcome_chart
-from brainunet_dashboard.frame import View, chart, chosen_run, empty, live, moment, number, table, text
+from brainunet_dashboard.frame import View, chart, chosen_run, empty, live, moment, name_of, number, table, text
 from brainunet_dashboard.queries import rounds
 from brainunet_dashboard.words import in_shell, plain, several
 
@@ -26,16 +26,17 @@ def _body(view: View) -> None:
     seen = view.feed.sites() if run.kind == "federation" else []
     rows = rounds.site_table(seen, exchanges, [], view.now)
     if not rows:
+        answer = f"flower-server enrol {in_shell(view.source.name)} NAME.request -o NAME.kit"
         empty(
             "No site yet. A hospital makes a request, and the coordinator answers it with a kit:",
-            f"brainunet-client --enrol NAME --server HOST:PORT\nflower-server enrol {in_shell(view.source.name)} NAME.request -o NAME.kit",
+            f"brainunet-client --enrol NAME --server HOST:PORT\n{answer}",
         )
         return
     _warn(view, rows)
     for row in rows:
         row["mb_down"], row["mb_up"] = (None if row[key] is None else row[key] / 1e6 for key in ("bytes_down", "bytes_up"))
     columns = {
-        "site": text("site"),
+        "site": name_of("site"),
         "state": text("state", "as the server last saw it"),
         "last_seen": moment("last seen"),
         "version": text("client"),

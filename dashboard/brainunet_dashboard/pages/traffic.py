@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from brainunet_dashboard.charts import epsilon_chart, traffic_chart
-from brainunet_dashboard.frame import View, chart, chosen_run, empty, ink, live, number, table, text
+from brainunet_dashboard.frame import View, chart, chosen_run, empty, ink, live, name_of, number, table, text
 from brainunet_dashboard.queries import private, rounds
 from brainunet_dashboard.words import size
 from brainunet_server.store.reader import Run
@@ -38,7 +38,7 @@ def _privacy(view: View, run: Run) -> None:
     figure = epsilon_chart(by_site, view.looks, target[0] if target else None, ink=ink())
     chart(figure, "privacy epsilon", "Epsilon of each site by round, and the federation's target")
     columns = {
-        "site": text("site"),
+        "site": name_of("site"),
         "epsilon": number("epsilon of this run"),
         "share": st.column_config.ProgressColumn("of the target", format="percent", min_value=0, max_value=1),
         "delta": st.column_config.NumberColumn("delta", format="%.1e"),
@@ -80,7 +80,7 @@ def _traffic(view: View, run: Run) -> None:
     for row in rows:
         row["gb_down"], row["gb_up"], row["gb"] = (row[key] / 1e9 for key in ("bytes_down", "bytes_up", "bytes"))
     columns = {
-        "site": text("site"),
+        "site": name_of("site"),
         "rounds": number("rounds", 0),
         "gb_down": number("GB down"),
         "gb_up": number("GB up"),

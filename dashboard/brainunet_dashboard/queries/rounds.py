@@ -50,7 +50,7 @@ def progress(run: Run, models: Sequence[Model], now: datetime) -> Progress:
     done = max(made, default=0)
     running = run.status == "running"
     if not running:
-        return Progress(done, run.rounds, False, None)
+        return Progress(min(done, run.rounds), run.rounds, False, None)
     moments = [made[number] for number in sorted(made)][-ROUNDS_OF_A_PACE - 1 :]
     paces = [(after - before).total_seconds() for before, after in pairwise(moments)]
     left = None

@@ -107,5 +107,5 @@ def mean_alone(alone: Mapping[str, Lines]) -> list[tuple[int, float]]:
     return [
         (number, sum(value * n for value, n in found) / sum(n for _, n in found))
         for number, found in sorted(by_round.items())
-        if len(found) == len(alone) and sum(n for _, n in found)
+        if len(found) == len(alone) and any(n for _, n in found)
     ]
