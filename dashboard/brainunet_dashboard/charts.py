@@ -163,7 +163,7 @@ def gain_chart(rows: Sequence[Mapping[str, Any]], looks: Mapping[str, Look], met
 
 
 def outcome_chart(grid: Grid) -> go.Figure:
-    """A cell for each site and round, with a letter where there is room for one."""
+    """A cell for each site and round, with a letter where there is room for one; its legend is :func:`outcome_legend`."""
     chart = _by_round("", grid.rounds, "round")
     number = {outcome: i for i, outcome in enumerate(OUTCOMES)}
     scale = []
@@ -172,7 +172,7 @@ def outcome_chart(grid: Grid) -> go.Figure:
     roomy = len(grid.sites) * len(grid.rounds) <= MOST_LETTERS
     chart.add_heatmap(
         x=list(grid.rounds),
-        y=[in_chart(visible(site, 28)) for site in grid.sites],
+        y=[in_chart(visible(site, 18)) for site in grid.sites],
         z=[[number[cell] for cell in line] for line in grid.cells],
         customdata=[[in_chart(told) for told in line] for line in grid.told],
         text=[[OUTCOME_LETTERS[cell] for cell in line] for line in grid.cells] if roomy else None,
@@ -186,22 +186,22 @@ def outcome_chart(grid: Grid) -> go.Figure:
         ygap=1,
         hovertemplate="%{y}, round %{x}<br>%{customdata}<extra></extra>",
     )
-    there = {cell for line in grid.cells for cell in line}
-    for outcome in OUTCOMES:
-        if outcome in there:
-            letter = OUTCOME_LETTERS[outcome]
-            chart.add_scatter(
-                x=[None],
-                y=[None],
-                mode="markers",
-                marker={"symbol": "square", "size": 11, "color": OUTCOME_COLOURS[outcome]},
-                name=f"{outcome} ({letter})" if letter and roomy else outcome,
-            )
-    # above: below, its distance from the axis would change with the number of sites
-    chart.update_layout(height=max(220, 150 + 26 * len(grid.sites)), legend={"y": 1.02, "yanchor": "bottom"})
+    chart.update_layout(height=max(180, 90 + 26 * len(grid.sites)))
     chart.update_yaxes(autorange="reversed", type="category", showgrid=False)
     chart.update_xaxes(showgrid=False, zeroline=False)
     return chart
+
+
+def outcome_legend(grid: Grid) -> str:
+    """The legend as HTML, which a phone can fold; it holds no name."""
+    there = {cell for line in grid.cells for cell in line}
+    return " &ensp; ".join(
+        f'<span style="white-space: nowrap"><span style="color: {OUTCOME_COLOURS[outcome]}">&#9632;</span> {outcome}'
+        + (f" ({OUTCOME_LETTERS[outcome]})" if OUTCOME_LETTERS[outcome] else "")
+        + "</span>"
+        for outcome in OUTCOMES
+        if outcome in there
+    )
 
 
 def epsilon_chart(
@@ -335,7 +335,7 @@ def _empty(x: str, y: str) -> go.Figure:
     chart.update_layout(
         height=HEIGHT,
         margin={"l": 8, "r": 8, "t": 16, "b": 8},
-        legend={"orientation": "h", "yanchor": "top", "y": -0.22, "x": 0, "xref": "container"},
+        legend={"orientation": "h", "yanchor": "top", "y": -0.22, "x": 0},
         hovermode="closest",
         uirevision="same",  # a refresh leaves what somebody has zoomed into
         xaxis={"title": {"text": x}, "tickformat": "~f", "automargin": True},

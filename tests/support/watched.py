@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from brainunet.records import Structure
 from brainunet_server.store.rows import (
     DownloadRow,
     Kind,
@@ -27,7 +28,7 @@ BEGAN: Final = datetime(2026, 3, 1, 8, tzinfo=UTC)
 HOUR: Final = timedelta(hours=1)
 MARKUP: Final = "<b>north</b> *x* :red[y] $z$"
 SITES: Final = ("CRV", "Lagos", "NKDC", "tiny", MARKUP)
-STRUCTURES: Final = ("ET", "TC", "WT", "NETC", "SNFH")
+STRUCTURES: Final[tuple[Structure, ...]] = ("ET", "TC", "WT", "NETC", "SNFH")
 
 
 def a_run(
@@ -42,7 +43,7 @@ def a_run(
     private: bool = False,
     partition: str = "iid",
 ) -> Run:
-    config = {"privacy": {"epsilon": 8.0, "delta": 1e-3} if private else None}
+    config: dict[str, object] = {"privacy": {"epsilon": 8.0, "delta": 1e-3} if private else None}
     if kind != "federation":
         config["partition"] = {"name": partition, "alpha": 0.5}
     return Run(
@@ -61,7 +62,9 @@ def a_run(
     )
 
 
-def score(run: str, model: int, site: str, structure: str, mean: float | None, n: int = 10, metric: str = "dice") -> Score:
+def score(
+    run: str, model: int, site: str, structure: Structure, mean: float | None, n: int = 10, metric: str = "dice"
+) -> Score:
     return Score(run_id=run, round=model, site=site, structure=structure, metric=metric, mean=mean, median=mean, n=n, missing=0)
 
 
@@ -107,7 +110,7 @@ def a_model(run: str, number: int, began: datetime = BEGAN, digest: str | None =
     )
 
 
-def curve(place: int, model: int, structure: str = "WT") -> float:
+def curve(place: int, model: int, structure: Structure = "WT") -> float:
     """A Dice that rises, a little lower for each next site and structure."""
     return round(0.9 - 0.35 * math.exp(-model / 3) - 0.03 * place - 0.04 * STRUCTURES.index(structure), 4)
 

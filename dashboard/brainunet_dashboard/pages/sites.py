@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from brainunet_dashboard.charts import outcome_chart
+from brainunet_dashboard.charts import outcome_chart, outcome_legend
 from brainunet_dashboard.frame import View, chart, chosen_run, empty, live, moment, name_of, number, table, text
 from brainunet_dashboard.queries import rounds
 from brainunet_dashboard.words import in_shell, plain, several

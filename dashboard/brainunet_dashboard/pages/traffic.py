@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from brainunet_dashboard.charts import epsilon_chart, traffic_chart
-from brainunet_dashboard.frame import View, chart, chosen_run, empty, ink, live, name_of, number, table, text
+from brainunet_dashboard.frame import View, chart, chosen_run, empty, ink, live, name_of, number, table
 from brainunet_dashboard.queries import private, rounds
 from brainunet_dashboard.words import size
 from brainunet_server.store.reader import Run
@@ -52,8 +52,8 @@ def _privacy(view: View, run: Run) -> None:
     }
     table(private.spend_table(spends, target), columns, key="privacy table")
     st.caption(
-        "Epsilon bounds what the run may tell of any one case of a site; smaller is more private. The target is the federation's. "
-        "A site's own cap never leaves the site: it stops training there when it is reached."
+        "Epsilon bounds what the run may tell of any one case of a site; smaller is more private. The target is that of the "
+        "federation. A site's own cap never leaves the site: it stops training there when it is reached."
     )
 
 
