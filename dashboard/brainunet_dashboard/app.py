@@ -1,4 +1,4 @@
-"""The script that Streamlit runs for every open page: who may come in, and which pages there are."""
+"""Run for every open page: who may come in, and which pages there are."""
 
 from __future__ import annotations
 
@@ -43,7 +43,3 @@ def _is_known(allowed: tuple[str, ...]) -> bool:
     st.error("This account is not among those that the coordinator has allowed in.")
     st.button("Log out", on_click=st.logout)
     return False
-
-
-if __name__ == "__main__":
-    main()

@@ -12,7 +12,7 @@ from brainunet_dashboard import opened
 from brainunet_dashboard.access import EVERYWHERE, LOOPBACK, Access
 from brainunet_dashboard.source import Source
 
-APP: Final = Path(__file__).with_name("app.py")
+SCRIPT: Final = Path(__file__).with_name("script") / "dashboard_script.py"
 FIRST_PORT: Final = 8501
 PORTS_TRIED: Final = 50
 
@@ -41,7 +41,7 @@ def serve(source: Source, access: Access, port: int | None, *, debug: bool = Fal
     bootstrap.load_config_options(chosen)
     sys.stdout.write(f"open {address(access, chosen['server.port'])} in a browser; Ctrl-C ends it\n")
     sys.stdout.flush()
-    bootstrap.run(str(APP), False, [], chosen)
+    bootstrap.run(str(SCRIPT), False, [], chosen)
 
 
 def options(access: Access, port: int, *, debug: bool = False) -> dict[str, Any]:

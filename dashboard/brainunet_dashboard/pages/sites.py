@@ -59,6 +59,7 @@ def _body(view: View) -> None:
         return
     st.subheader("What each site did, round by round")
     grid = rounds.outcome_grid(exchanges)
+    st.html(outcome_legend(grid))
     chart(
         outcome_chart(grid), "sites grid", f"Outcome of {several(len(grid.sites), 'site')} in each of {len(grid.rounds)} rounds"
     )
