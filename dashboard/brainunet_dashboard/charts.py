@@ -129,12 +129,17 @@ def band_chart(rows: Sequence[Mapping[str, Any]], metric: Metric, structure: str
 def gain_chart(rows: Sequence[Mapping[str, Any]], looks: Mapping[str, Look], metric: Metric, structure: str) -> go.Figure:
     """A line for each site from the model it began with to the latest one, with what it reached alone beside it."""
     chart = _empty(_axis(metric, structure), "")
+    places = {row["site"]: place for place, row in enumerate(rows)}
     for row in rows:
-        name, style = in_chart(row["site"]), looks.get(row["site"], NO_LOOK)
-        ends = [row["start"], row["latest"]]
+        style, ends = looks.get(row["site"], NO_LOOK), [row["start"], row["latest"]]
         if None not in ends:
             chart.add_scatter(
-                x=ends, y=[name] * 2, mode="lines", line={"color": style.colour, "width": 3}, showlegend=False, hoverinfo="skip"
+                x=ends,
+                y=[places[row["site"]]] * 2,
+                mode="lines",
+                line={"color": style.colour, "width": 3},
+                showlegend=False,
+                hoverinfo="skip",
             )
     for key, label, mark in (
         ("start", "began with", "circle-open"),
@@ -145,7 +150,8 @@ def gain_chart(rows: Sequence[Mapping[str, Any]], looks: Mapping[str, Look], met
         if told:
             chart.add_scatter(
                 x=[row[key] for row in told],
-                y=[in_chart(row["site"]) for row in told],
+                y=[places[row["site"]] for row in told],
+                text=[in_chart(row["site"]) for row in told],
                 customdata=[row["n"] for row in told],
                 mode="markers",
                 name=label,
@@ -155,10 +161,11 @@ def gain_chart(rows: Sequence[Mapping[str, Any]], looks: Mapping[str, Look], met
                     "color": [looks.get(row["site"], NO_LOOK).colour for row in told],
                     "line": {"width": 2, "color": [looks.get(row["site"], NO_LOOK).colour for row in told]},
                 },
-                hovertemplate=f"%{{y}}, {label}: %{{x:.{metric.digits}f}} {metric.unit} (n = %{{customdata}})<extra></extra>",
+                hovertemplate=f"%{{text}}, {label}: %{{x:.{metric.digits}f}} {metric.unit} (n = %{{customdata}})"
+                "<extra></extra>",
             )
     chart.update_layout(height=max(220, 140 + 30 * len(rows)), legend={"y": 1.02, "yanchor": "bottom"})
-    chart.update_yaxes(autorange="reversed", type="category")
+    _name_rows(chart, list(places))
     return chart
 
 
@@ -172,9 +179,11 @@ def outcome_chart(grid: Grid) -> go.Figure:
     roomy = len(grid.sites) * len(grid.rounds) <= MOST_LETTERS
     chart.add_heatmap(
         x=list(grid.rounds),
-        y=[in_chart(visible(site, 18)) for site in grid.sites],
+        y=list(range(len(grid.sites))),
         z=[[number[cell] for cell in line] for line in grid.cells],
-        customdata=[[in_chart(told) for told in line] for line in grid.told],
+        customdata=[
+            [f"{in_chart(site)}, {in_chart(told)}" for told in line] for site, line in zip(grid.sites, grid.told, strict=True)
+        ],
         text=[[OUTCOME_LETTERS[cell] for cell in line] for line in grid.cells] if roomy else None,
         texttemplate="%{text}" if roomy else None,
         textfont={"color": "white"},
@@ -184,10 +193,11 @@ def outcome_chart(grid: Grid) -> go.Figure:
         showscale=False,
         xgap=1 if len(grid.rounds) <= 100 else 0,
         ygap=1,
-        hovertemplate="%{y}, round %{x}<br>%{customdata}<extra></extra>",
+        hovertemplate="round %{x}<br>%{customdata}<extra></extra>",
     )
     chart.update_layout(height=max(180, 90 + 26 * len(grid.sites)))
-    chart.update_yaxes(autorange="reversed", type="category", showgrid=False)
+    _name_rows(chart, grid.sites)
+    chart.update_yaxes(showgrid=False)
     chart.update_xaxes(showgrid=False, zeroline=False)
     return chart
 
@@ -342,6 +352,14 @@ def _empty(x: str, y: str) -> go.Figure:
         yaxis={"title": {"text": y}, "automargin": True},
     )
     return chart
+
+
+def _name_rows(chart: go.Figure, names: Sequence[str]) -> None:
+    """Names from top to bottom. They are labels of numbers, since two long ones may look alike when they are cut."""
+    labels = [in_chart(visible(name, 18)) for name in names]
+    chart.update_yaxes(
+        autorange="reversed", tickmode="array", tickvals=list(range(len(names))), ticktext=labels, zeroline=False
+    )
 
 
 def _axis(metric: Metric, structure: str) -> str:

@@ -17,7 +17,6 @@ from tests.support.postgres import postgres_server, postgres_url
 from tests.support.store import where
 from tests.support.watched import BEGAN, SITES, a_model, a_run, eventful, exchange_of, score, simulations, spend
 
-
 __all__ = ["postgres_server", "postgres_url", "where"]  # fixtures
 
 
@@ -102,7 +101,10 @@ def test_another_value_in_a_round_long_past_is_noticed(feed: Feed, store: StoreW
     old = [row for row in feed.figures("fed-1") if row.round == 1]
 
     store.record_exchange(
-        "fed-1", 2, [], [score("fed-1", 1, row.site, row.structure, 0.5, row.n) for row in old]  # type: ignore[arg-type]
+        "fed-1",
+        2,
+        [],
+        [score("fed-1", 1, row.site, row.structure, 0.5, row.n) for row in old],  # type: ignore[arg-type]
     )
 
     assert {row.mean for row in feed.figures("fed-1") if row.round == 1} == {0.5}
@@ -209,7 +211,7 @@ def test_a_newer_store_says_which_version_it_is_also_when_it_becomes_so_while_it
     with sqlite3.connect(database) as raw:
         raw.execute("UPDATE brainunet_schema SET version_num = '9999'")
 
-    with pytest.raises(ConfigError, match="newer version .9999."):
+    with pytest.raises(ConfigError, match=r"newer version .9999."):
         feed.runs()
 
 
