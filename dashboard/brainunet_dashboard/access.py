@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,12 +28,14 @@ class Access:
         listen: address of this machine.
         secrets: the file with the settings of the login, None without one.
         allowed: who may come in after a login: addresses, or "@example.org" for all of a domain.
+        takes_unverified: also if the login doesn't say that it has verified somebody's address.
         scheme, host, path: of the address that people open; the host is empty where it is this machine's own.
     """
 
     listen: str = LOOPBACK
     secrets: Path | None = None
     allowed: tuple[str, ...] = ()
+    takes_unverified: bool = False
     scheme: str = "http"
     host: str = ""
     path: str = ""
@@ -56,22 +59,29 @@ def access_of(*, public: bool, oidc: Path | None, behind_proxy: str | None) -> A
             expected="--oidc FILE (a login by OpenID Connect) or --behind-proxy URL (a reverse proxy with a login)",
             remedy="without --public the pages are for this machine alone; from another: ssh -L 8501:127.0.0.1:8501 HOST",
         )
-    allowed, redirect = _allowed(oidc) if oidc else ((), None)
+    login = _login(oidc) if oidc else _Login()
     scheme, host, path = "http", "", ""
-    if behind_proxy:
+    if behind_proxy is not None:
         scheme, host, path = _address("--behind-proxy", behind_proxy)
-    elif public and redirect:
-        scheme, host, path = _address(f"{oidc}: redirect_uri", redirect.removesuffix("/oauth2callback"))
-    return Access(EVERYWHERE if public else LOOPBACK, oidc and oidc.absolute(), allowed, scheme, host, path)
+    elif public and login.redirect_uri:
+        scheme, host, path = _address(f"{oidc}: redirect_uri", login.redirect_uri.removesuffix("/oauth2callback"))
+    listen = EVERYWHERE if public else LOOPBACK
+    return Access(listen, oidc and oidc.absolute(), login.allowed, login.takes_unverified, scheme, host, path)
 
 
-def may_enter(who: str | None, allowed: tuple[str, ...]) -> bool:
-    """Whether an address that a login has vouched for is among those allowed, in any letter case.
+def may_enter(told: Mapping[str, Any], allowed: tuple[str, ...], *, takes_unverified: bool = False) -> bool:
+    """Whether what a login tells of somebody holds an address that is allowed, in any letter case.
 
-    >>> may_enter("Ann@Example.org", ("ann@example.org",)), may_enter("bob@sub.example.org", ("@example.org",))
-    (True, False)
+    The login has to say that the address is verified: elsewhere people write themselves which one they have. Some never say
+    so, though none but the institution gives addresses there; ``takes_unverified`` is for these.
+
+    >>> may_enter({"email": "Ann@Example.org", "email_verified": True}, ("ann@example.org",))
+    True
+    >>> may_enter({"email": "bob@sub.example.org", "email_verified": True}, ("@example.org",))
+    False
     """
-    if not who or who.count("@") != 1:
+    who = told.get("email")
+    if not isinstance(who, str) or who.count("@") != 1 or not (takes_unverified or told.get("email_verified") is True):
         return False
     address = who.casefold()
     return any(address == one or (one.startswith("@") and address.endswith(one)) for one in (a.casefold() for a in allowed))
@@ -89,8 +99,16 @@ def _address(where: str, url: str) -> tuple[str, str, str]:
     return scheme, host, path
 
 
-def _allowed(path: Path) -> tuple[tuple[str, ...], str]:
+@dataclass(frozen=True)
+class _Login:
     """Who is allowed in, and where the login leads back to."""
+
+    allowed: tuple[str, ...] = ()
+    takes_unverified: bool = False
+    redirect_uri: str = ""
+
+
+def _login(path: Path) -> _Login:
     told = _read(path)
     auth, more = told.get("auth"), told.get("dashboard")
     problems = [] if isinstance(auth, dict) else ["no part [auth]"]
@@ -111,7 +129,8 @@ def _allowed(path: Path) -> tuple[tuple[str, ...], str]:
             expected="it, for the login",
             remedy="install it: pip install 'streamlit[auth]'",
         )
-    return tuple(allowed or ()), str((auth or {})["redirect_uri"])
+    unverified = isinstance(more, dict) and more.get("takes_unverified") is True
+    return _Login(tuple(allowed or ()), unverified, str((auth or {})["redirect_uri"]))
 
 
 def _read(path: Path) -> dict[str, Any]:

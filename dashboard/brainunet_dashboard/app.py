@@ -10,6 +10,7 @@ import streamlit as st
 from brainunet_dashboard import opened
 from brainunet_dashboard.access import may_enter
 from brainunet_dashboard.pages import PAGES
+from brainunet_dashboard.source import Source
 
 ICON: Final = Path(__file__).with_name("icon.png")  # a named icon would be fetched from the Internet by the browser
 STYLE: Final = "<style>.stMainBlockContainer { padding-top: 3rem; padding-bottom: 3rem }</style>"
@@ -22,24 +23,23 @@ def main() -> None:
     if source is None:
         st.error("Nothing to show: these pages are opened by `brainunet-dashboard DIR`.")
         return
-    if source.needs_login and not _is_known(source.allowed):
+    if source.needs_login and not _is_known(source):
         return
     st.navigation([st.Page(page.show, title=page.title, icon=page.icon, url_path=page.path) for page in PAGES]).run()
     st.sidebar.caption("Research only. Not a medical device: not for diagnosis or treatment.")
 
 
-def _is_known(allowed: tuple[str, ...]) -> bool:
+def _is_known(source: Source) -> bool:
     """Whether somebody who is allowed has logged in; asks for it otherwise."""
-    if not st.user.is_logged_in:
+    told = st.user.to_dict()
+    if told.get("is_logged_in") is not True:
         st.title("BrainUNet-FL")
         st.write("Log in to see the federation.")
         st.button("Log in", type="primary", on_click=st.login)
         return False
-    who = st.user.get("email")
-    verified = st.user.get("email_verified", True)
-    if verified is True and may_enter(who if isinstance(who, str) else None, allowed):
+    if may_enter(told, source.allowed, takes_unverified=source.takes_unverified):
         st.sidebar.button("Log out", on_click=st.logout)
         return True
-    st.error("This account is not among those that the coordinator has allowed in.")
+    st.error("This account is not among those that the coordinator has allowed in, or its address is not verified.")
     st.button("Log out", on_click=st.logout)
     return False

@@ -58,7 +58,15 @@ def dashboard(
         folder = None  # nobody named the folder that this happens to be
     from brainunet_dashboard.serving import serve
 
-    serve(Source(where, folder, refresh, needs_login=access.needs_login, allowed=access.allowed), access, port, debug=debug)
+    source = Source(
+        where,
+        folder,
+        refresh,
+        needs_login=access.needs_login,
+        allowed=access.allowed,
+        takes_unverified=access.takes_unverified,
+    )
+    serve(source, access, port, debug=debug)
 
 
 main = main_of(app)

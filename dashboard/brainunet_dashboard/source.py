@@ -22,6 +22,7 @@ class Source:
         refresh_s: how often an open page looks for what is new.
         needs_login: whether a person has to log in first, with Streamlit's own login.
         allowed: who may then come in: addresses, or "@example.org" for all of a domain.
+        takes_unverified: also if the login doesn't say that it has verified the address.
     """
 
     database: str | Path
@@ -29,6 +30,7 @@ class Source:
     refresh_s: float = 10.0
     needs_login: bool = False
     allowed: tuple[str, ...] = ()
+    takes_unverified: bool = False
 
     @property
     def audit(self) -> Path | None:

@@ -14,7 +14,6 @@ from typing import Any, Final
 from brainunet import chain
 from brainunet.chain import Entry
 from brainunet.errors import BrainUNetError
-from brainunet.moments import iso
 
 MOST_SHOWN: Final = 1000
 _FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -68,7 +67,7 @@ def is_wanted(entry: Entry, wanted: Wanted) -> bool:
         return False
     if not wanted.words:
         return True
-    text = f"{entry.kind} {iso(entry.at)} {json.dumps(entry.data, ensure_ascii=False)} {entry.digest}".casefold()
+    text = f"{entry.kind} {_at(entry)} {json.dumps(entry.data, ensure_ascii=False)} {entry.digest}".casefold()
     return all(word in text for word in wanted.words.casefold().split())
 
 
@@ -94,7 +93,7 @@ def as_json(path: Path, wanted: Wanted) -> str:
         BrainUNetError: the trail is damaged or can't be read.
     """
     facts = [
-        {"n": e.number, "at": iso(e.at), "kind": e.kind, "data": dict(e.data), "prev": e.previous, "hash": e.digest}
+        {"n": e.number, "at": _at(e), "kind": e.kind, "data": dict(e.data), "prev": e.previous, "hash": e.digest}
         for e in _all(path, wanted)
     ]
     return json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
@@ -112,13 +111,18 @@ def as_csv(path: Path, wanted: Wanted) -> str:
     for e in _all(path, wanted):
         told = [e.data.get(name, "") for name in ("site", "run", "round")]
         rows.writerow(
-            [_cell(v) for v in (e.number, iso(e.at), e.kind, *told, json.dumps(dict(e.data), ensure_ascii=False), e.digest)]
+            [_cell(v) for v in (e.number, _at(e), e.kind, *told, json.dumps(dict(e.data), ensure_ascii=False), e.digest)]
         )
     return out.getvalue()
 
 
 def _all(path: Path, wanted: Wanted) -> Iterator[Entry]:
     return (entry for entry in chain.entries(path) if is_wanted(entry, wanted))
+
+
+def _at(entry: Entry) -> str:
+    """As the chain spells it, with its milliseconds: the digest is over that."""
+    return entry.at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _cell(value: object) -> str:

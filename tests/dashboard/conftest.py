@@ -9,7 +9,8 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from brainunet_dashboard import opened
+from brainunet_dashboard import frame, opened
+from brainunet_dashboard.feed import Feed
 from brainunet_dashboard.source import Source
 
 
@@ -20,7 +21,14 @@ def database(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def show(database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., AppTest]]:
-    """Draw a page once, of the store or of another source."""
+    """Draw a page once, of the store or of another source; each drawing looks at the store anew, and waits for no lock."""
+    feeds: list[Feed] = []
+
+    def feed(database: str) -> Feed:
+        feeds.append(Feed(database, fresh_s=0, wait_s=0.05))
+        return feeds[-1]
+
+    monkeypatch.setattr(frame, "Feed", feed)
 
     def drawn(page: str, source: Source | None = None, *, chosen: str | None = None) -> AppTest:
         monkeypatch.setattr(opened, "source", source or Source(database))
@@ -30,5 +38,7 @@ def show(database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
         return test.run()
 
     yield drawn
+    for one in feeds:
+        one.close()
     st.cache_resource.clear()
     st.cache_data.clear()

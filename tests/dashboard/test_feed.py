@@ -240,7 +240,7 @@ def test_a_feed_never_writes(database: Path) -> None:
     for read in (feed.runs, feed.sites, feed.releases, feed.readers, feed.downloads, feed.sites_by_arrival):
         read()
     for of in (feed.figures, feed.site_rounds, feed.models, feed.spends, feed.metrics):
-        of("fed-1")  # type: ignore[operator]
+        of("fed-1")
 
     assert {table: _count(database, table) for table in before} == before | {"models": before["models"] + 1}
 

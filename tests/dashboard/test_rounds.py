@@ -188,5 +188,5 @@ def test_a_simulation_alone_counts_rounds_that_every_site_has() -> None:
         "B": lines_of([Figure(k, "B", "WT", 0.8, None, 3, 0) for k in (0, 1)], [], "WT"),
     }
 
-    assert runs.mean_alone(alone) == [(0, pytest.approx(0.7)), (1, pytest.approx(0.7))]
+    assert dict(runs.mean_alone(alone)) == pytest.approx({0: 0.7, 1: 0.7})
     assert runs.mean_alone({}) == []
