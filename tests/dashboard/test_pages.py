@@ -40,7 +40,13 @@ def test_every_page_draws_everything_that_can_happen(page: str, show: Show, data
 def test_the_federation_page_says_where_the_run_stands(show: Show, federation: str) -> None:
     said = words(show("federation"))
 
-    for expected in ("Round: 7 of 8", "Strategy: fedavg", "Privacy: epsilon 8", "Sites online: 2", "lost: 1", "Run: running"):
+    for expected in (
+        "Round: 7 of 8",
+        "Strategy: fedavg",
+        "Privacy: epsilon 8",
+        "Online / late / lost: 2 / 0 / 1",
+        "Run: running",
+    ):
         assert expected in said
     assert "Worst: Lagos: 0.694" in said
     assert "Falling 3 rounds: 1" in said

@@ -68,15 +68,14 @@ def _headline(
     )
     latest = models[-1] if models else None
     with st.container(horizontal=True, gap="small"):
-        st.metric("Run", run.status, border=True, width=150)
-        st.metric("Round", f"{at.round} of {at.of}", border=True, width=150)
-        st.metric("Time left", _left(at, status, view.now), border=True, width=190, help=_left_help(at, status))
-        st.metric("Strategy", plain(run.strategy), border=True, width=150)
+        st.metric("Run", run.status, border=True, width=130)
+        st.metric("Round", f"{at.round} of {at.of}", border=True, width=110)
+        st.metric("Time left", _left(at, status, view.now), border=True, width=155, help=_left_help(at, status))
+        st.metric("Strategy", plain(run.strategy), border=True, width=125)
         words = "off" if target is None else f"epsilon {target[0]:g}"
-        st.metric("Privacy", words, border=True, width=150, help=_privacy_help(target))
-        st.metric("Sites online", len(there.online), border=True, width=130, help=_names(there.online))
-        st.metric("late", len(there.late), border=True, width=90, help=_names(there.late))
-        st.metric("lost", len(there.lost), border=True, width=90, help=_names(there.lost))
+        st.metric("Privacy", words, border=True, width=120, help=_privacy_help(target))
+        counts = f"{len(there.online)} / {len(there.late)} / {len(there.lost)}"
+        st.metric("Online / late / lost", counts, border=True, width=180, help=_who(there))
     facts = [f"network {plain(run.preset)}", f"begun {when(run.started_at, zone())}"]
     if latest is not None:
         facts.append(f"model of round {latest.round}: digest `{visible(latest.digest)[:16]}`")
@@ -159,6 +158,11 @@ def _privacy_help(target: tuple[float, float] | None) -> str:
     if target is None:
         return "The sites train without differential privacy."
     return f"Each case is hidden up to epsilon {target[0]:g} at delta {target[1]:g} over the run; see Privacy and traffic."
+
+
+def _who(there: rounds.Attendance) -> str:
+    groups = {"online": there.online, "late": there.late, "lost": there.lost}
+    return "Sites " + "; ".join(f"{word}: {plain(', '.join(names)) or 'none'}" for word, names in groups.items())
 
 
 def _names(names: Sequence[str]) -> str | None:
