@@ -1,68 +1,85 @@
-"""Whether a dashboard that stays open grows: a federation goes on, and its pages are drawn again and again.
+"""Whether a dashboard that stays open grows: its real server, with every page open in Chromium and refreshed each second.
 
-    python -m benchmarks.dashboard_soak [--refreshes 200] [--every 5]
+    python -m benchmarks.dashboard_soak [--minutes 3] [--round-every 20]
 
-A day at ten seconds is 8640 refreshes. A new round comes with every fifth of them; at the end the memory of the last quarter is
-compared with that of the second. The rows themselves may take more, and do: they are counted beside it.
+An open page is refreshed 8640 times a day; with seven pages, three minutes are 1260 refreshes. A federation goes on meanwhile. At
+the end the memory of the server in the last quarter is compared with that in the second: the first is Streamlit's warming up.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
-import logging
 import os
+import re
+import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 
-from benchmarks.dashboard import PAGES, RUN, drawn, write_round
+from benchmarks.dashboard import RUN, write_round
+from brainunet_dashboard.pages import PAGES
 from brainunet_server.store.writer import StoreWriter
 from tests.support.watched import a_run
 
+DASHBOARD = [sys.executable, "-c", "from brainunet_dashboard.cli import main; main()"]
+SAMPLE_S = 5.0
 
-def resident_mb() -> float:
-    """What this process holds now (Linux)."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+
+def resident_mb(pid: int) -> float:
+    """What a process holds now (Linux)."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--refreshes", type=int, default=200)
-    parser.add_argument("--every", type=int, default=5, help="refreshes between two rounds; 0: no round comes")
+    parser.add_argument("--minutes", type=float, default=3)
+    parser.add_argument("--round-every", type=float, default=20, help="seconds between two rounds; 0: none comes")
     parser.add_argument("--sites", type=int, default=5)
     given = parser.parse_args()
-    logging.disable(logging.WARNING)
-
-    from brainunet_dashboard import frame, opened
-    from brainunet_dashboard.feed import Feed
-    from brainunet_dashboard.source import Source
+    chromium = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    if chromium is None:
+        sys.exit("no Chromium on this machine")
+    from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as folder, StoreWriter(Path(folder) / "store.sqlite") as writer:
-        database = Path(folder) / "store.sqlite"
         writer.start_run(a_run(RUN, rounds=100_000))
-        for exchange in range(1, 21):
-            write_round(writer, exchange, given.sites)
-        opened.source = Source(database)
-        feed = Feed(database, fresh_s=0)
-        frame._feed = lambda _database: feed
-        exchange, memory, rows = 20, list[float](), list[int]()
-        for refresh in range(given.refreshes):
-            if given.every and refresh % given.every == 0:
-                exchange += 1
-                write_round(writer, exchange, given.sites)
-            drawn(PAGES[refresh % len(PAGES)])
-            gc.collect()
-            memory.append(resident_mb())
-            rows.append(feed.rows_kept)
-            if refresh % max(1, given.refreshes // 10) == 0:
-                print(f"refresh {refresh:6d}: {memory[-1]:7.1f} MB, {rows[-1]:8d} rows kept", flush=True)
-        feed.close()
+        exchange = 20
+        for number in range(1, exchange + 1):
+            write_round(writer, number, given.sites)
+        command = [*DASHBOARD, folder, "--port", "0", "--refresh", "1"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server, sync_playwright() as playwright:
+            try:
+                assert server.stdout is not None
+                found = re.search(r"open (http://\S+) ", server.stdout.readline())
+                assert found is not None
+                time.sleep(2)
+                browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+                for page in PAGES:
+                    browser.new_page().goto(f"{found[1]}/{'' if page is PAGES[0] else page.path}")
+                memory: list[float] = []
+                began = time.monotonic()
+                next_round = began + (given.round_every or 1e12)
+                while (now := time.monotonic()) < began + 60 * given.minutes:
+                    if now >= next_round:
+                        exchange += 1
+                        next_round = now + given.round_every
+                        write_round(writer, exchange, given.sites)
+                    memory.append(resident_mb(server.pid))
+                    if len(memory) % 6 == 1:
+                        refreshes = int((now - began) * len(PAGES))
+                        print(f"{now - began:6.0f} s, about {refreshes:6d} refreshes: {memory[-1]:7.1f} MB", flush=True)
+                    time.sleep(SAMPLE_S)
+                browser.close()
+            finally:
+                server.terminate()
+                server.wait(30)  # before its output is closed: it says that it stops
     quarter = len(memory) // 4
     second, last = (statistics.median(part) for part in (memory[quarter : 2 * quarter], memory[-quarter:]))
     print(f"median of the second quarter {second:.1f} MB, of the last {last:.1f} MB: ratio {last / second:.3f}")
-    print(f"rows kept: {rows[quarter]} then, {rows[-1]} at the end")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
@@ -108,6 +108,14 @@ class Feed:
             lambda reader, after: reader.figures(run_id, metric, after),
             lambda reader, last: reader.extent_of_figures(run_id, metric, last),
         )
+
+    def figures_of_round(self, run_id: str, number: int) -> Mapping[str, Sequence[Figure]]:
+        """Metric -> the figures of one model; they are few, so they are read each time, and nothing of them is kept."""
+        found: dict[str, list[Figure]] = {}
+        with self._lock:
+            for metric, row in self._fetched(self._ask(lambda reader: reader.figures_of_round(run_id, number))):
+                found.setdefault(metric, []).append(row)
+        return found
 
     def metrics(self, run_id: str) -> Sequence[str]:
         return self._whole(("metrics", run_id), lambda reader: reader.metrics(run_id))

@@ -76,6 +76,15 @@ def test_a_figure_is_the_score_that_was_stored(feed: Feed, where: str) -> None:
     ]
 
 
+def test_the_figures_of_one_round_are_those_of_every_metric(database: Path) -> None:
+    simulations(database)
+    feed = Feed(database, fresh_s=0)
+    found = feed.figures_of_round("sim-1", 2)
+
+    assert feed.rows_fetched == 2 * 3 * 5
+    assert list(found["hd95_mm"]) == [row for row in feed.figures("sim-1", "hd95_mm") if row.round == 2]
+
+
 def test_a_reply_that_came_late_after_all_is_seen_in_a_round_long_past(feed: Feed, store: StoreWriter) -> None:
     rows = [row for row in feed.site_rounds("fed-1") if row.round == 2]
     store.record_exchange("fed-1", 2, rows[:2], [])

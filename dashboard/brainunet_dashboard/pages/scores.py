@@ -68,7 +68,6 @@ def _every_metric(view: View, run: Run, metrics: Sequence[str], lines: Lines) ->
     at = st.selectbox(
         "Model of round", list(reversed(rounds)), index=rounds[::-1].index(lines.latest or 0), width=200, key="scores round"
     )
-    found = {name: view.feed.figures(run.id, name) for name in metrics}
     columns = {
         "site": name_of("site"),
         "structure": text("region"),
@@ -77,7 +76,12 @@ def _every_metric(view: View, run: Run, metrics: Sequence[str], lines: Lines) ->
     }
     for name in metrics:
         columns[name] = number(_title(name), figures.metric_of(name).digits, "mean over the site's validation cases")
-    table(figures.metric_table(found, at), columns, key="scores metrics", height=_height(3 * len(lines.sites)))
+    table(
+        figures.metric_table(view.feed.figures_of_round(run.id, at), at),
+        columns,
+        key="scores metrics",
+        height=_height(3 * len(lines.sites)),
+    )
     missing = [figures.metric_of(name).title for name in ("hd95_mm", "lesion_dice") if name not in metrics]
     if missing:
         asked = 'validation.metrics = ["dice", "hd95_mm", "lesion_dice", "lesion_hd95_mm"]'

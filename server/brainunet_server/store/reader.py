@@ -135,6 +135,22 @@ class StoreReader:
             found = [Figure(row[0], intern(row[1]), intern(row[2]), *row[3:]) for row in rows]
         return sorted(found, key=lambda row: row[:3])
 
+    def figures_of_round(self, run_id: str, number: int) -> list[tuple[str, Figure]]:
+        """Every metric's figures of one model, each with its metric, by metric, site and structure."""
+        columns = (
+            scores.c.round,
+            scores.c.site,
+            scores.c.structure,
+            scores.c.mean,
+            scores.c.median,
+            scores.c.n,
+            scores.c.missing,
+        )
+        query = select(scores.c.metric, *columns).where(scores.c.run_id == run_id, scores.c.round == number)
+        with explained(self.engine.url), self.engine.connect() as connection:
+            found = [(row[0], Figure(*row[1:])) for row in connection.execute(query)]
+        return sorted(found, key=lambda row: (row[0], row[1].site, row[1].structure))
+
     def metrics(self, run_id: str) -> list[str]:
         """The metrics of which a run has figures, by name."""
         with explained(self.engine.url), self.engine.connect() as connection:
