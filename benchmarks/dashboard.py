@@ -86,7 +86,7 @@ def main() -> None:
             def feed(database: str) -> Feed:
                 return feeds.setdefault(database, Feed(database, fresh_s=0))
 
-            frame._feed = feed
+            frame._feed = feed  # type: ignore[assignment]
             drawn("audit")  # Streamlit's own imports, which a server has behind it
             print(f"{given.rounds} rounds of {given.sites} sites, {database.stat().st_size / 1e6:.0f} MB of SQLite")
             print("page          cold s   warm s   after a round s   rows cold   rows after a round   ratio")

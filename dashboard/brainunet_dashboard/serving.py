@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,7 +43,9 @@ def serve(source: Source, access: Access, port: int | None, *, debug: bool = Fal
     bootstrap.load_config_options(chosen)
     sys.stdout.write(f"open {address(access, chosen['server.port'])} in a browser; Ctrl-C ends it\n")
     sys.stdout.flush()
-    bootstrap.run(str(SCRIPT), False, [], chosen)
+    # Streamlit says "Stopping..." before it stops: where nobody reads that any more (`... | head -1`) it would never stop.
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        bootstrap.run(str(SCRIPT), False, [], chosen)
 
 
 def options(access: Access, port: int, *, debug: bool = False) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def watch(event, facts):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
         host = facts[0] if event == "socket.getaddrinfo" else facts[1][0] if isinstance(facts[1], tuple) else ""
         if host not in ("127.0.0.1", "localhost", "", None):
-            print("OUTWARD", event, host, flush=True)
+            print("OUTWARD", event, host, file=sys.stderr, flush=True)
 sys.addaudithook(watch)
 from brainunet_dashboard.cli import main
 main()
@@ -164,6 +164,20 @@ def test_the_store_can_still_be_written_and_ends_as_it_was_written(dashboard: Pr
     del dashboard
     with StoreWriter(folder / "store.sqlite") as writer:
         writer.finish_run("fed-1", "completed")
+
+
+def test_it_ends_when_it_is_asked_to_also_where_nobody_reads_what_it_says(folder: Path) -> None:
+    command = [sys.executable, "-c", DASHBOARD, str(folder), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[1]
+        process.stdout.close()
+        try:
+            wait_until(lambda: is_up(url), "its answer")
+            process.terminate()
+            process.wait(PATIENCE_S)
+        finally:
+            process.kill()
 
 
 def address(program: Program) -> str:
