@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,12 +14,14 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from brainunet.chain import append
+from brainunet.modelfile import ModelCard, write_model
+from brainunet.weights import Weights
 from brainunet_dashboard import opened
 from brainunet_dashboard.pages import PAGES
 from brainunet_dashboard.source import Source
 from brainunet_server.store.writer import StoreWriter
 from tests.support.drawn import rows, went_well, words
-from tests.support.watched import BEGAN, MARKUP, a_run, eventful, exchange_of, simulations
+from tests.support.watched import BEGAN, HOUR, MARKUP, a_run, eventful, exchange_of, simulations
 
 Show = Callable[..., AppTest]
 NAMES = [page.show.__module__.rpartition(".")[2] for page in PAGES]
@@ -124,6 +127,50 @@ def test_the_models_page_lists_releases_readers_and_the_run_they_came_from(show:
     assert len(downloads) == 3
     assert {row["who"] for row in people if not row["may"]} == {"gone", "old"}
     assert lineage[0]["began_with"] == "a model from outside of this store"
+
+
+def test_the_card_of_a_release_is_shown_and_can_be_downloaded(
+    show: Show, database: Path, tmp_path: Path, federation: str
+) -> None:
+    card = {"title": "africa <b>", "model": {"preset": "brainunet-nano"}, "preprocess": {}, "provenance": "x"}
+    path = tmp_path / "published" / "africa-2026.1.safetensors"
+    write_model(path, Weights.of({"w": [1.0]}), ModelCard.model_validate({**card, "trained_on": "phantoms"}))
+    test = show("models", Source(database, tmp_path))
+    picked = next(box for box in test.selectbox if box.label == "Card of a release")
+
+    picked.set_value("africa-2026.1").run()
+
+    assert "africa \\<b\\>" in words(test)
+    assert "Trained on: phantoms" in words(test)
+    assert "signing.pub" in test.error[0].value.replace("\\", "")  # no key to check it by: never called genuine
+    assert [button.proto.label for button in test.get("download_button")] == ["Download this card (JSON)"]
+
+
+def test_what_the_server_says_of_the_round_in_progress_is_shown(
+    show: Show, database: Path, tmp_path: Path, federation: str
+) -> None:
+    now = datetime.now(UTC)
+    said = {
+        "state": "running",
+        "message": "round 7: waiting for CRV, <i>NKDC</i>",
+        "run": federation,
+        "deadline_at": (now + 2 * HOUR).isoformat(),
+        "updated_at": now.isoformat(),
+        "sites": [],
+    }
+    (tmp_path / "status.json").write_text(json.dumps(said))
+    test = show("federation", Source(database, tmp_path))
+
+    assert "running, round 7: waiting for CRV" in words(test).replace("\\", "")
+    left = next(metric for metric in test.metric if metric.label == "Time left")
+    assert "waits for replies until" in left.proto.help
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[]", '{"state": 7}', '{"run": "fed-1", "updated_at": "yesterday"}'])
+def test_a_damaged_status_is_left_out(damaged: str, show: Show, database: Path, tmp_path: Path, federation: str) -> None:
+    (tmp_path / "status.json").write_text(damaged)
+
+    assert went_well(show("federation", Source(database, tmp_path)))
 
 
 def test_the_audit_page_searches_verifies_and_exports(show: Show, tmp_path: Path, database: Path) -> None:
