@@ -214,7 +214,7 @@ class Feed:
         try:
             now = self._clock()
             if self._reader is not None and now - self._version_at >= self._fresh_s:
-                if self._reader.version() != self._version:
+                if self._has_changed(self._reader):
                     self._forget()
                 self._version_at = now
             if self._reader is None:
@@ -224,6 +224,13 @@ class Feed:
         except BrainUNetError:
             self._forget()
             raise
+
+    def _has_changed(self, reader: StoreReader) -> bool:
+        """Whether another store, or none, is in the place of the one that was opened: opening it again says which."""
+        try:
+            return reader.version() != self._version
+        except BrainUNetError:
+            return True
 
     def _forget(self) -> None:
         self.close()

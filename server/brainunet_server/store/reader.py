@@ -13,7 +13,7 @@ from sys import intern
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from sqlalchemy import BigInteger, Select, case, cast, func, literal, select
+from sqlalchemy import BigInteger, Select, case, cast, column, func, literal, select, table
 
 from brainunet.errors import ConfigError
 from brainunet.metrics.summary import federation_mean
@@ -37,7 +37,7 @@ from brainunet_server.store.rows import (
     SpendRow,
     Status,
 )
-from brainunet_server.store.schema import current_version
+from brainunet_server.store.schema import VERSION_TABLE
 from brainunet_server.store.tables import downloads, models, readers, releases, runs, scores, site_rounds, sites, spends
 
 __all__ = [
@@ -64,6 +64,8 @@ __all__ = [
 MOST_NAMED: Final = 10  # runs in a message
 
 _LATEST_ROUND: Final = 1_000_000
+# One query for good: alembic makes a new one each time, and SQLAlchemy keeps what it has compiled of each.
+_VERSION: Final = select(column("version_num")).select_from(table(VERSION_TABLE))
 
 R = TypeVar("R", Run, SiteRound, Score, Model, SiteSeen, SpendRow, ReleaseRow, ReaderRow, DownloadRow)
 
@@ -237,7 +239,8 @@ class StoreReader:
     def version(self) -> str | None:
         """Of the tables, as they are now: another than on opening means that somebody has put a new store in its place."""
         with explained(self.engine.url), self.engine.connect() as connection:
-            return current_version(connection)
+            version: str | None = connection.execute(_VERSION).scalar_one_or_none()
+            return version
 
     def _count(self, query: Select[int]) -> int:
         with explained(self.engine.url), self.engine.connect() as connection:
