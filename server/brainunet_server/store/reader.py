@@ -65,7 +65,7 @@ MOST_NAMED: Final = 10  # runs in a message
 
 _LATEST_ROUND: Final = 1_000_000
 # One query for good: alembic makes a new one each time, and SQLAlchemy keeps what it has compiled of each.
-_VERSION: Final = select(column("version_num")).select_from(table(VERSION_TABLE))
+_VERSION: Final[Select[str]] = select(column("version_num")).select_from(table(VERSION_TABLE))
 
 R = TypeVar("R", Run, SiteRound, Score, Model, SiteSeen, SpendRow, ReleaseRow, ReaderRow, DownloadRow)
 
