@@ -85,6 +85,7 @@ LIGHT: dict[str, tuple[str, ...]] = {
     "brainunet.cli": _HEAVY,
     "brainunet_client.cli": (*_HEAVY, "cryptography", "httpx"),
     "brainunet_client.supervisor": _HEAVY,
+    "brainunet_dashboard.cli": (*_HEAVY, "pandas", "plotly"),
     "brainunet_server.cli": _HEAVY,
     "brainunet_sim.cli": _HEAVY,
     "brainunet.data": ("torch", "torchio", "flwr"),

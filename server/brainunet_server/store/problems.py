@@ -21,6 +21,9 @@ class Problem(NamedTuple):
 
 _LOCKED = Problem(BrainUNetError, "locked by another program", "end the other one, or a backup that holds the store, and retry")
 _FULL = Problem(BrainUNetError, "no space left on the disk", "make room and resume the run: no finished round is lost")
+_OTHER_TABLES = Problem(
+    ConfigError, "other tables than its version has", "put a backup in its place, or give the run a new store"
+)
 _GONE = Problem(BrainUNetError, "the server ended the session", "see that it runs, and resume the run")
 
 # By SQLite's primary result codes, https://sqlite.org/rescode.html
@@ -42,6 +45,8 @@ SQLITE: Final[Mapping[int, Problem]] = {
 # By PostgreSQL's SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html
 POSTGRESQL: Final[Mapping[str, Problem]] = {
     "25006": Problem(ConfigError, "a server that is read-only", "give the address of the primary server"),
+    "42703": _OTHER_TABLES,  # no such column
+    "42P01": _OTHER_TABLES,  # no such table
     "42501": Problem(ConfigError, "this user may not do that", "grant the user CREATE on the schema (a reader: SELECT)"),
     "53100": _FULL,
     "53300": Problem(BrainUNetError, "the server has too many connections", "retry later, or raise max_connections"),
@@ -92,6 +97,8 @@ def shown(url: URL) -> str:
 
 def _problem(error: DBAPIError) -> Problem | None:
     sqlite_code = getattr(error.orig, "sqlite_errorcode", None)
+    if sqlite_code == 1 and str(error.orig).startswith("no such "):  # SQLite's number for whatever is wrong with a statement
+        return _OTHER_TABLES
     if sqlite_code is not None:
         return SQLITE.get(sqlite_code & 0xFF)  # the low byte; the rest tells variants apart
     state = getattr(error.orig, "sqlstate", None)

@@ -6,12 +6,14 @@ Lists are sorted here and not by the database, whose order of names depends on i
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
+from sys import intern
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import BigInteger, Select, case, cast, column, func, literal, select, table
 
 from brainunet.errors import ConfigError
 from brainunet.metrics.summary import federation_mean
@@ -20,6 +22,8 @@ from brainunet_server.store.opening import WAIT_S, open_for_reading
 from brainunet_server.store.problems import explained, shown
 from brainunet_server.store.rows import (
     DownloadRow,
+    Extent,
+    Figure,
     Kind,
     Model,
     Outcome,
@@ -33,10 +37,13 @@ from brainunet_server.store.rows import (
     SpendRow,
     Status,
 )
+from brainunet_server.store.schema import VERSION_TABLE
 from brainunet_server.store.tables import downloads, models, readers, releases, runs, scores, site_rounds, sites, spends
 
 __all__ = [
     "DownloadRow",
+    "Extent",
+    "Figure",
     "Kind",
     "Model",
     "Outcome",
@@ -55,6 +62,10 @@ __all__ = [
 ]
 
 MOST_NAMED: Final = 10  # runs in a message
+
+_LATEST_ROUND: Final = 1_000_000
+# One query for good: alembic makes a new one each time, and SQLAlchemy keeps what it has compiled of each.
+_VERSION: Final[Select[str]] = select(column("version_num")).select_from(table(VERSION_TABLE))
 
 R = TypeVar("R", Run, SiteRound, Score, Model, SiteSeen, SpendRow, ReleaseRow, ReaderRow, DownloadRow)
 
@@ -117,18 +128,76 @@ class StoreReader:
             query = query.where(scores.c.metric == metric)
         return sorted(self._rows(Score, query), key=lambda row: (row.round, row.site, row.structure, row.metric))
 
+    def figures(self, run_id: str, metric: str, after_round: int = -1) -> list[Figure]:
+        """One metric's figures of the models after ``after_round``, by round, site and structure; see :class:`Figure`."""
+        wanted = (scores.c.run_id == run_id, scores.c.metric == metric, scores.c.round > after_round)
+        columns = (scores.c.round, scores.c.site, scores.c.structure, scores.c.mean, scores.c.median, scores.c.n)
+        with explained(self.engine.url), self.engine.connect() as connection:
+            rows = connection.execute(select(*columns, scores.c.missing).where(*wanted))
+            found = [Figure(row[0], intern(row[1]), intern(row[2]), *row[3:]) for row in rows]
+        return sorted(found, key=lambda row: row[:3])
+
+    def figures_of_round(self, run_id: str, number: int) -> list[tuple[str, Figure]]:
+        """Every metric's figures of one model, each with its metric, by metric, site and structure."""
+        columns = (
+            scores.c.round,
+            scores.c.site,
+            scores.c.structure,
+            scores.c.mean,
+            scores.c.median,
+            scores.c.n,
+            scores.c.missing,
+        )
+        query = select(scores.c.metric, *columns).where(scores.c.run_id == run_id, scores.c.round == number)
+        with explained(self.engine.url), self.engine.connect() as connection:
+            found = [(row[0], Figure(*row[1:])) for row in connection.execute(query)]
+        return sorted(found, key=lambda row: (row[0], row[1].site, row[1].structure))
+
+    def metrics(self, run_id: str) -> list[str]:
+        """The metrics of which a run has figures, by name."""
+        with explained(self.engine.url), self.engine.connect() as connection:
+            return sorted(connection.execute(select(scores.c.metric).where(scores.c.run_id == run_id).distinct()).scalars())
+
+    def extent_of_figures(self, run_id: str, metric: str, last_round: int = _LATEST_ROUND) -> Extent:
+        """What the figures up to model ``last_round`` add up to."""
+        wanted = (scores.c.run_id == run_id, scores.c.metric == metric, scores.c.round <= last_round)
+        # whole numbers: their sum does not depend on the order in which a database adds them
+        total = func.sum(cast(func.coalesce(scores.c.mean, -1) * 1e6, BigInteger) + scores.c.n)
+        return self._extent(select(func.count(), func.max(scores.c.round), total).where(*wanted))
+
+    def extent_of_site_rounds(self, run_id: str, last_round: int = _LATEST_ROUND) -> Extent:
+        """What the exchanges up to ``last_round`` add up to; a reply that came late after all changes it."""
+        wanted = (site_rounds.c.run_id == run_id, site_rounds.c.round <= last_round)
+        seconds = cast(func.coalesce(site_rounds.c.seconds, -1) * 1e3, BigInteger)
+        late = case((site_rounds.c.outcome == "late", literal(1)), else_=literal(0))
+        total = func.sum(seconds + late + site_rounds.c.bytes_up + site_rounds.c.bytes_down)
+        return self._extent(select(func.count(), func.max(site_rounds.c.round), total).where(*wanted))
+
     def models(self, run_id: str) -> list[Model]:
         """The saved models, by round."""
         return sorted(self._rows(Model, select(models).where(models.c.run_id == run_id)), key=lambda model: model.round)
 
-    def spends(self, run_id: str | None = None) -> list[SpendRow]:
-        """What private training has cost, by the time it was told; of all runs if none is named."""
+    def spends(self, run_id: str | None = None, *, since: datetime | None = None) -> list[SpendRow]:
+        """What private training has cost, by the time it was told; of all runs or of one, from ``since`` on or all."""
         query = select(spends) if run_id is None else select(spends).where(spends.c.run_id == run_id)
+        query = query if since is None else query.where(spends.c.told_at >= since)
         return sorted(self._rows(SpendRow, query), key=lambda row: (row.told_at, row.run_id, row.round, row.site))
 
     def ledger_heads(self) -> dict[str, str]:
         """Site -> the head of its ledger of spending that it told last, over all runs."""
         return {row.site: row.ledger_head for row in self.spends() if row.ledger_head}
+
+    def count_of_spends(self, run_id: str) -> int:
+        return self._count(select(func.count()).where(spends.c.run_id == run_id))
+
+    def sites_by_arrival(self) -> list[str]:
+        """Every site that ever took part or was enrolled, those of earlier runs first, then by name: none changes its place."""
+        began = func.min(runs.c.started_at)
+        took_part = select(site_rounds.c.site, began).join(runs, runs.c.id == site_rounds.c.run_id).group_by(site_rounds.c.site)
+        with explained(self.engine.url), self.engine.connect() as connection:
+            names = [name for _, name in sorted((row[1], row[0]) for row in connection.execute(took_part))]
+            enrolled = sorted(connection.execute(select(sites.c.name)).scalars())
+        return [*names, *(name for name in enrolled if name not in set(names))]
 
     def sites(self) -> list[SiteSeen]:
         """The federation's sites as the coordinator last saw them, by name; none of a simulation."""
@@ -149,6 +218,9 @@ class StoreReader:
         found = self._rows(DownloadRow, query)
         return sorted(found, key=lambda download: (download.at, download.release, download.kind, download.who))
 
+    def count_of_downloads(self) -> int:
+        return self._count(select(func.count()).select_from(downloads))
+
     def download_counts(self) -> dict[str, int]:
         """How often each release was fetched to its end: name -> times, 0 of one that nobody has fetched."""
         ends = func.count().filter(downloads.c.whole)
@@ -163,6 +235,21 @@ class StoreReader:
         with explained(self.engine.url), self.engine.connect() as connection:
             newest: int | None = connection.execute(query).scalar_one()
             return newest
+
+    def version(self) -> str | None:
+        """Of the tables, as they are now: another than on opening means that somebody has put a new store in its place."""
+        with explained(self.engine.url), self.engine.connect() as connection:
+            version: str | None = connection.execute(_VERSION).scalar_one_or_none()
+            return version
+
+    def _count(self, query: Select[int]) -> int:
+        with explained(self.engine.url), self.engine.connect() as connection:
+            return connection.execute(query).scalar_one()
+
+    def _extent(self, query: Select[Any, Any, Any]) -> Extent:
+        with explained(self.engine.url), self.engine.connect() as connection:
+            count, last, total = connection.execute(query).one()
+        return Extent(count, last, int(total or 0))
 
     def _no_run(self, run_id: str, known: Sequence[str]) -> ConfigError:
         close = get_close_matches(run_id, known, n=1)

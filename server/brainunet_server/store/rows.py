@@ -10,7 +10,7 @@ model k - 1 and makes model k; after R rounds, exchange R + 1 only scores the la
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 from pydantic import AwareDatetime, ConfigDict, Field, FiniteFloat
 from pydantic.dataclasses import dataclass
@@ -99,6 +99,31 @@ class Score:
     median: FiniteFloat | None
     n: Count
     missing: Count
+
+
+class Figure(NamedTuple):
+    """A score of one run and metric, light enough to hold hundreds of thousands; it was checked when it was stored."""
+
+    round: int
+    site: str
+    structure: str
+    mean: float | None
+    median: float | None
+    n: int
+    missing: int
+
+
+class Extent(NamedTuple):
+    """What some rows add up to: as long as it is the same, nobody has changed them.
+
+    Attributes:
+        last: the highest round among them, None without any.
+        total: a sum over their values.
+    """
+
+    rows: int
+    last: int | None
+    total: int
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

@@ -1,0 +1,170 @@
+"""How the sites' figures lie, what the federation has gained, and how two runs compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import streamlit as st
+
+from brainunet_dashboard.charts import band_chart, gain_chart, line_chart, runs_chart
+from brainunet_dashboard.frame import View, chart, choose_structure, chosen_run, empty, ink, live, name_of, number, table, text
+from brainunet_dashboard.queries import figures
+from brainunet_dashboard.queries.figures import Line, Lines, Metric
+from brainunet_dashboard.queries.runs import alone_runs, main_runs, title_of
+from brainunet_dashboard.words import figure, in_shell, plain, signed, visible
+from brainunet_server.store.reader import Run
+
+
+def show() -> None:
+    st.title("Scores")
+    live(_body)
+
+
+def _body(view: View) -> None:
+    run = chosen_run(view)
+    if run is None:
+        return
+    metrics = view.feed.metrics(run.id)
+    if not metrics:
+        told = f"flower-server scores {in_shell(view.source.name)}" if run.kind == "federation" else ""
+        empty("No figure yet: a round's model is scored by the sites in the next round.", told)
+        return
+    structure = choose_structure("scores structure")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = st.selectbox(
+            "Metric", metrics, index=metrics.index("dice") if "dice" in metrics else 0, format_func=_title, width=260
+        )
+    metric = figures.metric_of(name)
+    lines = figures.lines_of(view.feed.figures(run.id, name), view.feed.site_rounds(run.id), structure)
+    if lines.latest is None:
+        empty(f"No site tells {metric.title} of {structure} yet.")
+        return
+    _distribution(lines, metric, structure)
+    _every_metric(view, run, metrics, lines)
+    _gains(view, run, name, lines, metric, structure)
+    _best(view, run)
+    _other_run(view, run, name, lines, metric, structure)
+
+
+def _title(name: str) -> str:
+    metric = figures.metric_of(name)
+    return f"{metric.title}, {metric.unit}" if metric.unit else metric.title
+
+
+def _distribution(lines: Lines, metric: Metric, structure: str) -> None:
+    st.subheader("How the sites lie")
+    rows = figures.distribution(lines)
+    chart(
+        band_chart(rows, metric, structure, ink=ink()),
+        "scores band",
+        f"Spread of {metric.title} of {structure} over the sites by round",
+    )
+    st.caption("Each site counts once here, however many cases it has; only sites that tell a figure.")
+
+
+def _every_metric(view: View, run: Run, metrics: Sequence[str], lines: Lines) -> None:
+    st.subheader("Every metric of a round")
+    rounds = lines.rounds
+    at = st.selectbox(
+        "Model of round", list(reversed(rounds)), index=rounds[::-1].index(lines.latest or 0), width=200, key="scores round"
+    )
+    columns = {
+        "site": name_of("site"),
+        "structure": text("region"),
+        "n": number("n (cases)", 0),
+        "missing": number("without a value", 0),
+    }
+    for name in metrics:
+        columns[name] = number(_title(name), figures.metric_of(name).digits, "mean over the site's validation cases")
+    table(
+        figures.metric_table(view.feed.figures_of_round(run.id, at), at),
+        columns,
+        key="scores metrics",
+        height=_height(3 * len(lines.sites)),
+    )
+    missing = [figures.metric_of(name).title for name in ("hd95_mm", "lesion_dice") if name not in metrics]
+    if missing:
+        asked = 'validation.metrics = ["dice", "hd95_mm", "lesion_dice", "lesion_hd95_mm"]'
+        st.caption(f"The sites of this run tell no {' and no '.join(missing)}. A new run asks for them with `{asked}`.")
+
+
+def _gains(view: View, run: Run, name: str, lines: Lines, metric: Metric, structure: str) -> None:
+    st.subheader("What the federation gained")
+    alone = _alone(view, run, name, structure)
+    rows = figures.gains(lines, alone)
+    chart(
+        gain_chart(rows, view.looks, metric, structure),
+        "scores gain",
+        f"{metric.title} of {structure} at the start and now, by site",
+    )
+    columns = {
+        "site": name_of("site"),
+        "n": number("n (cases)", 0),
+        "start": number("round 0", metric.digits),
+        "latest": number(f"round {lines.latest}", metric.digits),
+        "gain": number("gain", metric.digits, "over the model that the run began with"),
+        "alone": number("alone", metric.digits, "trained on this site's cases only, with as many steps"),
+        "gain_over_alone": number("gain over alone", metric.digits),
+    }
+    if not alone:
+        columns = {key: one for key, one in columns.items() if "alone" not in key}
+    table(rows, columns, key="scores gains")
+    if metric.higher_is_better is False:
+        st.caption("Lower is better: a negative gain is an improvement.")
+    if alone:
+        with st.expander("Round by round, each site alone dashed"):
+            chart(line_chart(lines, view.looks, metric, structure, ink=ink(), alone=alone), "scores alone", "The same by round")
+    elif run.kind == "simulation":
+        st.caption("Each site alone is recorded by a simulation with `--baseline local`.")
+
+
+def _alone(view: View, run: Run, name: str, structure: str) -> Mapping[str, Line]:
+    runs = alone_runs(view.feed.runs(), run.id)
+    found = {site: figures.lines_of(view.feed.figures(own.id, name), (), structure) for site, own in runs.items()}
+    return {site: lines.sites[site] for site, lines in found.items() if site in lines.sites}
+
+
+def _best(view: View, run: Run) -> None:
+    means = figures.means_of_regions(view.feed.figures(run.id))
+    best, worst = figures.best_and_worst_rounds(view.feed.figures(run.id))
+    if best is None or worst is None:
+        return
+    st.subheader("Best and worst round")
+    with st.container(horizontal=True, gap="small"):
+        st.metric("Best", f"round {best}: {figure(means[best])}", border=True, width=220)
+        st.metric("Worst", f"round {worst}: {figure(means[worst])}", border=True, width=220)
+    st.caption("By the mean Dice over ET, TC and WT, each over all cases of all sites.")
+
+
+def _other_run(view: View, run: Run, name: str, lines: Lines, metric: Metric, structure: str) -> None:
+    others = [other for other in main_runs(view.feed.runs()) if other.id != run.id]
+    if not others:
+        return
+    st.subheader("Against another run")
+    by_id = {other.id: other for other in others}
+    picked = st.selectbox(
+        "Other run", list(by_id), index=None, format_func=lambda one: visible(title_of(by_id[one])), placeholder="choose a run"
+    )
+    if picked is None:
+        return
+    other = figures.lines_of(view.feed.figures(picked, name), view.feed.site_rounds(picked), structure)
+    rows = figures.compared(lines, other)
+    both = [row for row in rows if row["difference"] is not None]
+    if both:
+        last = both[-1]
+        st.write(
+            f"Mean over all cases in round {last['round']}: {plain(picked)} is at {signed(last['difference'], metric.digits)}."
+        )
+    means = {run.id: lines.overall, picked: other.overall}
+    chart(runs_chart(means, {}, metric, structure), "scores other", f"{metric.title} of {structure} of two runs by round")
+    columns = {
+        "round": number("round", 0),
+        "one": number(visible(run.id, 30), metric.digits),
+        "other": number(visible(picked, 30), metric.digits),
+        "difference": number("difference", metric.digits),
+    }
+    table(rows, columns, key="scores compared", height=_height(len(rows)))
+
+
+def _height(rows: int) -> int:
+    return min(38 + 35 * max(rows, 1), 420)

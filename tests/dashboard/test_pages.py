@@ -1,0 +1,324 @@
+"""Every page, drawn without a browser over a store in which everything happens; what it says when there is nothing yet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from brainunet.chain import append
+from brainunet.modelfile import ModelCard, write_model
+from brainunet.weights import Weights
+from brainunet_dashboard import opened
+from brainunet_dashboard.pages import PAGES
+from brainunet_dashboard.source import Source
+from brainunet_server.store.writer import StoreWriter
+from tests.support.drawn import rows, went_well, words
+from tests.support.watched import BEGAN, HOUR, MARKUP, a_run, eventful, exchange_of, simulations
+
+Show = Callable[..., AppTest]
+NAMES = [page.show.__module__.rpartition(".")[2] for page in PAGES]
+
+
+@pytest.fixture
+def federation(database: Path) -> str:
+    return eventful(database, now=datetime.now(UTC))
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_every_page_draws_everything_that_can_happen(page: str, show: Show, database: Path, federation: str) -> None:
+    simulations(database)
+
+    assert went_well(show(page, chosen=federation))
+    assert went_well(show(page, chosen="sim-1"))
+
+
+def test_the_federation_page_says_where_the_run_stands(show: Show, federation: str) -> None:
+    said = words(show("federation"))
+
+    for expected in (
+        "Round: 7 of 8",
+        "Strategy: fedavg",
+        "Privacy: epsilon 8",
+        "Online / late / lost: 2 / 0 / 1",
+        "Run: running",
+    ):
+        assert expected in said
+    assert "Worst: Lagos: 0.694" in said
+    assert "Falling 3 rounds: 1" in said
+    assert "flower-server pause DIR" in said
+
+
+def test_the_federation_page_switches_the_structure(show: Show, federation: str) -> None:
+    test = show("federation")
+    before = {row["site"]: row["value"] for row in rows(test)}
+
+    test.segmented_control[0].set_value("ET").run()
+
+    after = {row["site"]: row["value"] for row in rows(test)}
+    assert after["CRV"] == pytest.approx(before["CRV"] + 2 * 0.04)  # see watched.curve
+
+
+def test_a_withheld_figure_is_said_to_be_withheld(show: Show, federation: str) -> None:
+    tiny = next(row for row in rows(show("federation")) if row["site"] == "tiny")
+
+    assert tiny["note"] == "withheld: too few cases"
+    assert tiny["value"] != tiny["value"]  # NaN: the table shows a dash and never 0
+
+
+def test_the_sites_page_warns_of_certificates_and_tells_refusals(show: Show, federation: str) -> None:
+    test = show("sites")
+
+    assert "certificate of CRV ends in 11 days" in words(test)
+    assert "flower-server rotate DIR site CRV -o CRV.kit" in words(test)
+    assert {row["outcome"] for row in rows(test, 1)} == {"fault", "late", "absent", "refused"}
+    assert next(row for row in rows(test, 1) if row["outcome"] == "fault")["reason"] == "out of memory"
+
+
+def test_the_scores_page_compares_with_each_site_alone_and_with_another_run(show: Show, database: Path) -> None:
+    simulations(database)
+    test = show("scores", chosen="sim-1")
+    gains = rows(test, 1)
+
+    assert [round(row["gain_over_alone"], 3) for row in gains] == [0.05] * 3
+    other = next(box for box in test.selectbox if box.label == "Other run")
+    other.set_value("sim-2").run()
+    assert "Mean over all cases in round 3: sim\\-2 is at +0.000." in words(test)
+
+
+def test_the_scores_page_shows_distances_and_lesions(show: Show, federation: str) -> None:
+    first = rows(show("scores"))[0]
+
+    assert {"dice", "hd95_mm", "lesion_dice"} <= set(first)
+
+
+def test_the_traffic_page_has_the_price_that_the_person_sets(show: Show, federation: str) -> None:
+    test = show("traffic")
+    assert "cost" not in rows(test, 1)[0]
+
+    test.number_input[0].set_value(10.0).run()
+
+    crv = next(row for row in rows(test, 1) if row["site"] == "CRV")
+    assert crv["cost"] == pytest.approx(6 * 2 * 91.3e6 / 1e9 * 10)
+
+
+def test_the_traffic_page_holds_no_cap_of_a_site(show: Show, federation: str) -> None:
+    test = show("traffic")
+
+    assert "A site's own cap never leaves the site" in words(test)
+    assert not [name for name in rows(test)[0] if "cap" in name or "budget" in name]
+
+
+def test_the_models_page_lists_releases_readers_and_the_run_they_came_from(show: Show, federation: str) -> None:
+    test = show("models")
+    own, releases, downloads, people, lineage = (rows(test, place) for place in range(5))
+
+    assert [row["on_disk"] for row in own] == [True, True, True, True, False, False, True]
+    assert {row["name"]: row["downloads"] for row in releases} == {"africa-2026.1": 2, "africa-2026.0": 0}
+    assert releases[0]["state"] == "may be fetched"
+    assert "withdrawn" in releases[1]["state"]
+    assert len(downloads) == 3
+    assert {row["who"] for row in people if not row["may"]} == {"gone", "old"}
+    assert lineage[0]["began_with"] == "a model from outside of this store"
+
+
+def test_the_card_of_a_release_is_shown_and_can_be_downloaded(
+    show: Show, database: Path, tmp_path: Path, federation: str
+) -> None:
+    card = {"title": "africa <b>", "model": {"preset": "brainunet-nano"}, "preprocess": {}, "provenance": "x"}
+    path = tmp_path / "published" / "africa-2026.1.safetensors"
+    write_model(path, Weights.of({"w": [1.0]}), ModelCard.model_validate({**card, "trained_on": "phantoms"}))
+    test = show("models", Source(database, tmp_path))
+    picked = next(box for box in test.selectbox if box.label == "Card of a release")
+
+    picked.set_value("africa-2026.1").run()
+
+    assert "africa \\<b\\>" in words(test)
+    assert "Trained on: phantoms" in words(test)
+    assert "signing.pub" in test.error[0].value.replace("\\", "")  # no key to check it by: never called genuine
+    assert [button.proto.label for button in test.get("download_button")] == ["Download this card (JSON)"]
+
+
+def test_what_the_server_says_of_the_round_in_progress_is_shown(
+    show: Show, database: Path, tmp_path: Path, federation: str
+) -> None:
+    now = datetime.now(UTC)
+    said = {
+        "state": "running",
+        "message": "round 7: waiting for CRV, <i>NKDC</i>",
+        "run": federation,
+        "deadline_at": (now + 2 * HOUR).isoformat(),
+        "updated_at": now.isoformat(),
+        "sites": [],
+    }
+    (tmp_path / "status.json").write_text(json.dumps(said))
+    test = show("federation", Source(database, tmp_path))
+
+    assert "running, round 7: waiting for CRV" in words(test).replace("\\", "")
+    left = next(metric for metric in test.metric if metric.label == "Time left")
+    assert "waits for replies until" in left.proto.help
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[]", '{"state": 7}', '{"run": "fed-1", "updated_at": "yesterday"}'])
+def test_a_damaged_status_is_left_out(damaged: str, show: Show, database: Path, tmp_path: Path, federation: str) -> None:
+    (tmp_path / "status.json").write_text(damaged)
+
+    assert went_well(show("federation", Source(database, tmp_path)))
+
+
+def test_the_audit_page_searches_verifies_and_exports(show: Show, tmp_path: Path, database: Path) -> None:
+    for k in range(3):
+        head = append(tmp_path / "audit.jsonl", "site-enrolled", {"site": f"S{k}", "note": "=1+1"})
+    test = show("audit", Source(database, tmp_path))
+    assert len(rows(test)) == 3
+
+    test.text_input(key="audit words").set_value("s1").run()
+    assert [row["site"] for row in rows(test)] == ["S1"]
+    test.text_input(key="audit head").set_value(head.digest)
+    test.button(key="audit verify").click().run()
+    assert "3 entries, each as it was written" in words(test)
+    assert "among them" in words(test)
+
+
+def test_the_audit_page_says_where_a_chain_is_broken(show: Show, tmp_path: Path, database: Path) -> None:
+    audit = tmp_path / "audit.jsonl"
+    for k in range(3):
+        append(audit, "site-enrolled", {"site": f"S{k}"})
+    audit.write_text(audit.read_text().replace("S1", "S9"))
+    test = show("audit", Source(database, tmp_path))
+
+    assert "line 2" in test.error[0].value
+    assert [row["site"] for row in rows(test)] == ["S0"]
+    test.button(key="audit verify").click().run()
+    assert len(test.error) == 2
+    assert not test.success
+
+
+def test_runs_are_compared_with_their_partition_and_each_site_alone(show: Show, database: Path) -> None:
+    simulations(database)
+    two, one = rows(show("compare"))
+
+    assert (one["strategy"], one["partition"], round(one["last"] - one["alone"], 3)) == ("fedavg", "iid", 0.05)
+    assert (two["strategy"], two["partition"]) == ("fedprox", "dirichlet, alpha 0.5")
+
+
+@pytest.mark.parametrize("page", [name for name in NAMES if name != "audit"])
+def test_an_empty_store_says_what_to_do_next(page: str, show: Show, database: Path) -> None:
+    with StoreWriter(database):
+        pass
+    test = show(page)
+
+    assert went_well(test)
+    assert "No run yet" in words(test)
+    assert test.code[0].value.startswith(("flower-server run DIR", "brainunet-simulate --phantom"))
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_a_run_that_has_only_begun_is_no_problem(page: str, show: Show, database: Path) -> None:
+    with StoreWriter(database) as writer:
+        writer.start_run(a_run())
+    test = show(page)
+
+    assert went_well(test)
+    assert words(test).count("yet") or page in ("audit", "compare")
+
+
+def test_the_audit_page_of_a_simulation_says_that_it_has_none(show: Show, database: Path, tmp_path: Path) -> None:
+    assert "No audit trail here" in words(show("audit", Source(database, tmp_path)))
+    assert "brainunet-dashboard DIR" in words(show("audit", Source(database)))
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_names_with_markup_stay_names(page: str, show: Show, database: Path) -> None:
+    with StoreWriter(database) as writer:
+        run = replace(a_run(), id=MARKUP, strategy=MARKUP, preset="<script>alert(1)</script>")
+        writer.start_run(run)
+        for k in (1, 2, 3):
+            exchange_of(writer, MARKUP, k, (MARKUP, "plain"))
+    test = show(page)
+
+    assert went_well(test)
+    for part in [*test.markdown, *test.caption, *test.info, *test.warning, *test.metric]:
+        shown = str(getattr(part, "label", "")) + str(part.value)
+        assert "<b>" not in shown.replace("\\<b\\>", "")
+        assert "<script>" not in shown.replace("\\<script\\>", "")
+
+
+def test_the_chosen_run_is_kept_from_page_to_page(show: Show, database: Path) -> None:
+    simulations(database)
+    test = show("scores")
+    test.selectbox[0].set_value("sim-1").run()
+
+    assert test.session_state["chosen run"] == "sim-1"
+    assert rows(show("sites", chosen="sim-1"))
+
+
+def test_a_run_that_was_deleted_while_it_was_shown_is_said_to_be_gone(show: Show, database: Path, federation: str) -> None:
+    test = show("federation", chosen="deleted-run")
+
+    assert went_well(test)
+    assert "deleted\\-run is no longer in the store" in words(test)
+    assert "Round: 7 of 8" in words(test)
+
+
+def test_commands_hold_names_that_no_shell_reads_as_more(show: Show, database: Path, tmp_path: Path, federation: str) -> None:
+    folder = tmp_path / "fed; rm -rf ~"
+    test = show("federation", Source(database, folder))
+
+    assert f"flower-server pause '{folder}'" in words(test)
+
+
+def test_the_app_has_every_page_in_its_menu(database: Path, monkeypatch: pytest.MonkeyPatch, federation: str) -> None:
+    monkeypatch.setattr(opened, "source", Source(database))
+
+    test = AppTest.from_string("from brainunet_dashboard.app import main\nmain()", default_timeout=60).run()
+
+    assert went_well(test)
+    assert test.title[0].value == "Federation"
+
+
+def test_without_a_source_the_app_says_how_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opened, "source", None)
+
+    test = AppTest.from_string("from brainunet_dashboard.app import main\nmain()", default_timeout=60).run()
+
+    assert "brainunet-dashboard DIR" in test.error[0].value
+
+
+def test_with_a_login_nothing_is_shown_to_somebody_unknown(
+    database: Path, monkeypatch: pytest.MonkeyPatch, federation: str
+) -> None:
+    monkeypatch.setattr(opened, "source", Source(database, needs_login=True, allowed=("ann@example.org",)))
+
+    test = AppTest.from_string("from brainunet_dashboard.app import main\nmain()", default_timeout=60).run()
+
+    assert [button.label for button in test.button] == ["Log in"]
+    assert not test.dataframe
+    assert not test.metric
+
+
+def test_a_login_is_not_enough_for_somebody_who_is_not_allowed(
+    database: Path, monkeypatch: pytest.MonkeyPatch, federation: str
+) -> None:
+    monkeypatch.setattr(opened, "source", Source(database, needs_login=True, allowed=("ann@example.org",)))
+    for who, may in (("ann@example.org", True), ("bob@example.org", False)):
+        told = {"is_logged_in": True, "email": who, "email_verified": True}
+        monkeypatch.setattr(type(st.user), "to_dict", lambda self, told=told: told)
+        test = AppTest.from_string("from brainunet_dashboard.app import main\nmain()", default_timeout=60).run()
+
+        assert bool(test.metric) is may
+        assert [button.label for button in test.button] == ["Log out"]
+
+
+def test_times_are_told_with_their_zone(show: Show, federation: str) -> None:
+    del federation
+    said: Any = words(show("federation"))
+
+    assert f"begun {BEGAN:%Y-%m-%d %H:%M}+00:00" in said
