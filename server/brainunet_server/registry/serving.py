@@ -83,15 +83,26 @@ def serve_registry(folder: Folder, options: RegistryOptions, limits: Limits = Li
         said = f"{free} of {len(releases)} releases can be fetched" if releases else "nothing was published yet"
         say(f"{config.name}: {said}")
         book = Book(writer, folder.audit)
-        asyncio.run(_serve(ports(folder, config, options, limits, shelf, reader.readers, book)))
+        if asyncio.run(_serve(ports(folder, config, options, limits, shelf, reader.readers, book))) == signal.SIGINT:
+            raise KeyboardInterrupt
 
 
-async def _serve(ports: AbstractAsyncContextManager[object]) -> None:
-    ended = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+async def _serve(ports: AbstractAsyncContextManager[object]) -> signal.Signals:
+    """Serve until a signal, and stop in order after either: left to itself, Ctrl-C would break off what callers are sent."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[signal.Signals] = loop.create_future()
+
+    def end(by: signal.Signals) -> None:
+        if not ended.done():
+            ended.set_result(by)
+
+    for by in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(by) != signal.SIG_IGN:  # as nohup and shells ask of what runs in the background
+            loop.add_signal_handler(by, end, by)
     async with ports:
-        await ended.wait()
+        stopped = await ended
     say("the registry is stopped")
+    return stopped
 
 
 @asynccontextmanager
