@@ -1,4 +1,4 @@
-"""How a moment is written: for people in this machine's time with its distance from UTC, for programs in UTC.
+"""How times are written: a moment for people in this machine's time with its distance from UTC, for programs in UTC.
 
 Hospitals of several time zones compare what their screens say: an hour without its zone would be another one at each.
 """
@@ -6,6 +6,9 @@ Hospitals of several time zones compare what their screens say: an hour without 
 from __future__ import annotations
 
 from datetime import UTC, datetime, tzinfo
+from typing import Final
+
+_UNITS: Final = (("day", 86_400), ("h", 3600), ("min", 60))
 
 
 def local(moment: datetime, zone: tzinfo | None = None, *, seconds: bool = True) -> str:
@@ -34,3 +37,17 @@ def iso(moment: datetime) -> str:
     """
     utc = moment.astimezone(UTC)
     return utc.isoformat(timespec="milliseconds" if utc.microsecond else "seconds").replace("+00:00", "Z")
+
+
+def duration(seconds: float) -> str:
+    """Its two largest units.
+
+    >>> duration(7), duration(3725), duration(200_000)
+    ('7 s', '1 h 2 min', '2 days 7 h')
+    """
+    left, parts = int(seconds), []
+    for unit, length in _UNITS:
+        number, left = divmod(left, length)
+        if number:
+            parts.append(f"{number} {unit}{'s' if unit == 'day' and number > 1 else ''}")
+    return " ".join(parts[:2]) or f"{left} s"

@@ -12,12 +12,13 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from brainunet.errors import BrainUNetError
+from brainunet.moments import duration
 from brainunet_dashboard import opened
 from brainunet_dashboard.feed import Feed
 from brainunet_dashboard.palette import Look, looks
 from brainunet_dashboard.queries.runs import main_runs, title_of
 from brainunet_dashboard.source import Source
-from brainunet_dashboard.words import duration, in_shell, plain, visible
+from brainunet_dashboard.words import in_shell, plain, visible
 from brainunet_server.store.reader import Run
 
 DARK_INK: Final = "#31333F"

@@ -8,12 +8,11 @@ import shlex
 from datetime import datetime, tzinfo
 from typing import Final
 
-from brainunet.moments import local
+from brainunet.moments import duration, local
 
 NOTHING: Final = "—"
 
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^=])")
-_UNITS: Final = (("day", 86_400), ("h", 3600), ("min", 60))
 _SIZES: Final = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
@@ -79,20 +78,6 @@ def size(n_bytes: float) -> str:
         if n_bytes >= one:
             return f"{n_bytes / one:.1f} {unit}"
     return f"{n_bytes:.0f} B"
-
-
-def duration(seconds: float) -> str:
-    """Its two largest units.
-
-    >>> duration(7), duration(3725), duration(200_000)
-    ('7 s', '1 h 2 min', '2 days 7 h')
-    """
-    left, parts = int(seconds), []
-    for unit, length in _UNITS:
-        number, left = divmod(left, length)
-        if number:
-            parts.append(f"{number} {unit}{'s' if unit == 'day' and number > 1 else ''}")
-    return " ".join(parts[:2]) or f"{left} s"
 
 
 def ago(moment: datetime | None, now: datetime) -> str:

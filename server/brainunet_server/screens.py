@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, tzinfo
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Column, Table
 from rich.text import Text
 
 from brainunet.certificates import days_left, read_certificate
 from brainunet.chain import Entry
-from brainunet.moments import day, iso, local
+from brainunet.moments import day, duration, iso, local
 from brainunet_server.federation import Folder
 from brainunet_server.roster import Roster
 from brainunet_server.status import SiteState, Status
@@ -20,8 +20,6 @@ from brainunet_server.store.rows import DownloadRow, ReaderRow
 
 if TYPE_CHECKING:
     from brainunet_server.store.rows import SpendRow
-
-_UNITS: Final = (("day", 86_400), ("h", 3600), ("min", 60))
 
 
 def site_rows(roster: Roster, states: Iterable[SiteState], now: datetime | None = None) -> list[dict[str, Any]]:
@@ -230,20 +228,6 @@ def entry_facts(entry: Entry) -> dict[str, Any]:
         "prev": entry.previous,
         "hash": entry.digest,
     }
-
-
-def duration(seconds: float) -> str:
-    """Its two largest units.
-
-    >>> duration(7), duration(3725), duration(200_000)
-    ('7 s', '1 h 2 min', '2 days 7 h')
-    """
-    left, parts = int(seconds), []
-    for unit, size in _UNITS:
-        number, left = divmod(left, size)
-        if number:
-            parts.append(f"{number} {unit}{'s' if unit == 'day' and number > 1 else ''}")
-    return " ".join(parts[:2]) or f"{left} s"
 
 
 def ago(moment: datetime, now: datetime) -> str:

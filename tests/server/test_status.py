@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from brainunet.errors import BrainUNetError, FederationError
+from brainunet.moments import duration
 from brainunet_server.federation import Folder
-from brainunet_server.screens import ago, duration, shown, status_lines
+from brainunet_server.screens import ago, shown, status_lines
 from brainunet_server.status import (
     Status,
     Wanted,

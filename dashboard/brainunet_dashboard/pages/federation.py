@@ -7,6 +7,7 @@ from datetime import datetime
 
 import streamlit as st
 
+from brainunet.moments import duration
 from brainunet_dashboard.charts import line_chart
 from brainunet_dashboard.frame import (
     View,
@@ -24,7 +25,7 @@ from brainunet_dashboard.frame import (
 )
 from brainunet_dashboard.queries import figures, private, rounds
 from brainunet_dashboard.serverstatus import ServerStatus, read_status
-from brainunet_dashboard.words import NOTHING, ago, duration, figure, in_shell, plain, several, visible, when
+from brainunet_dashboard.words import NOTHING, ago, figure, in_shell, plain, several, visible, when
 from brainunet_server.store.reader import Model, Run, SiteRound
 
 COMMANDS = (
