@@ -2,9 +2,10 @@
 # A whole federation on this machine, by the README's commands alone: a coordinator, two hospitals with made-up brains, TLS,
 # keys and kits, three rounds, what each site scored; then the best model is published, a hospital fetches it and segments a case.
 #
-#   deploy/federation-on-loopback.sh [FOLDER]     FOLDER (default out/federation) is made anew
+#   deploy/federation-on-loopback.sh [FOLDER]     FOLDER (default out/federation) is made anew, if this script made it
 set -euo pipefail
 
+folder=${1:-out/federation}
 bin=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.venv/bin" && pwd)
 starter=$("$bin/python" -c 'from brainunet.starter import STARTER; print(STARTER)')
 folder=${1:-out/federation}
@@ -15,9 +16,14 @@ read -r port registry readers < <("$bin/python" -c '
 import socket
 held = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
 print(*(each.getsockname()[1] for each in held))')
+if [[ $folder == -* || (-e $folder && ! -e $folder/.made-by-loopback) ]]; then
+    echo "$folder: not a folder that this script made; name one that does not exist, or remove it first" >&2
+    exit 2
+fi
 rm -rf "$folder"
 mkdir -p "$folder"
 cd "$folder"
+touch .made-by-loopback
 started=()
 finish() {
     status=$?

@@ -21,6 +21,8 @@ from brainunet_server.store.rows import DownloadRow, ReaderRow
 if TYPE_CHECKING:
     from brainunet_server.store.rows import SpendRow
 
+DAYS = ("published", "added")  # columns of dates, which say nothing in two pieces
+
 
 def site_rows(roster: Roster, states: Iterable[SiteState], now: datetime | None = None) -> list[dict[str, Any]]:
     """A row for each enrolled site, by name; ``states`` are those of a server that runs, none if none does."""
@@ -114,7 +116,7 @@ def release_table(rows: Sequence[dict[str, Any]]) -> Table:
     """The rows of ``releases.release_facts``."""
     withdrawn = ["withdrawn"] if any(row["withdrawn_at"] for row in rows) else []
     return _table(
-        ["name", "run", "round", "mean WT Dice", "worst site", "published", "downloads", *withdrawn],
+        ["name", "run", "round", "mean WT", "worst site", "published", "fetched", *withdrawn],
         (
             [
                 row["name"],
@@ -153,7 +155,7 @@ def reader_table(rows: Sequence[dict[str, Any]], now: datetime | None = None) ->
     """The rows of :func:`reader_rows`."""
     now = now or datetime.now(UTC)
     return _table(
-        ["reader", "added", "pass", "downloads"],
+        ["reader", "added", "pass", "fetched"],
         (
             [
                 row["name"],
@@ -257,7 +259,7 @@ def _value(value: Any) -> str:
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     # folded where the terminal is narrow: a name that lost its end can't be typed again
-    table = Table(*(Column(column, overflow="fold") for column in columns))
+    table = Table(*(Column(column, overflow="fold", no_wrap=column in DAYS) for column in columns))
     for row in rows:
         table.add_row(*(Text(shown(cell)) for cell in row))  # as Text, so that nothing in it is read as markup
     return table
