@@ -4,7 +4,7 @@
 
 For each model and case with a truth: Dice of the whole tumour, and what the network itself knows of its doubt. Printed under
 them, for each measure: Spearman's rank correlation with Dice over all rows (-1: the more doubt the worse), and the share of
-pairs of a good and a poor prediction that it puts in the right order (the area under the ROC curve; 0.5 is guessing), where poor
+pairs of a good and a poor prediction that it puts in the right order (area under the ROC curve; 0.5 is guessing), where poor
 is a Dice below ``POOR``. The threshold of the rule "unsure" in brainunet/prediction/review.py is set from this table.
 """
 
@@ -53,7 +53,7 @@ def _undecided(prediction: Prediction) -> float:
 
 
 def _tumour(prediction: Prediction) -> npt.NDArray[np.float32]:
-    return np.subtract(np.float32(1), prediction.probabilities[Label.BACKGROUND], dtype=np.float32)
+    return np.asarray(1 - prediction.probabilities[Label.BACKGROUND], np.float32)
 
 
 MEASURES: Final[Mapping[str, Callable[[Prediction], float]]] = {

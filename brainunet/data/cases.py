@@ -200,8 +200,20 @@ def _files_below(root: Path) -> tuple[list[Path], list[Problem]]:
 
     for folder, subfolders, names in os.walk(root, onerror=unreadable):
         subfolders.sort()
+        problems += [_not_followed(name) for name in subfolders if (Path(folder) / name).is_symlink()]
         files += [Path(folder) / name for name in sorted(names)]
     return files, problems
+
+
+def _not_followed(name: str) -> Problem:
+    """A link may lead back to where it lies, or out of the hospital's folder; silence would lose the cases behind it."""
+    refused = DataError(
+        name,
+        found="a link to a folder, which is not followed",
+        expected="the folder itself",
+        remedy="point to the folder that the link leads to, or put the cases here",
+    )
+    return Problem(name, str(refused))
 
 
 def _kind(text: str) -> str:

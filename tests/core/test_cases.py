@@ -136,6 +136,15 @@ def test_a_missing_modality_and_a_missing_segmentation_are_both_named(tmp_path: 
     assert f"{AFRICA}: no file for t2w, t2f, seg (has t1c, t1n), but expected" in problem_of(find_cases(tmp_path))
 
 
+def test_a_link_to_a_folder_is_named_not_followed_and_not_passed_over(tmp_path: Path) -> None:
+    elsewhere, here = tmp_path / "elsewhere", tmp_path / "here"
+    touch_case(elsewhere, AFRICA, NEW_NAMES)
+    here.mkdir()
+    (here / AFRICA).symlink_to(elsewhere, target_is_directory=True)
+
+    assert "a link to a folder" in problem_of(find_cases(here))
+
+
 def test_two_files_for_one_modality_are_both_named(tmp_path: Path) -> None:
     touch_case(tmp_path / "a", AFRICA, NEW_NAMES)
     touch_case(tmp_path / "b", AFRICA, ("t1ce",), suffix=".nii")
