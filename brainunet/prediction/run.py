@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -23,8 +23,7 @@ from brainunet.modelfile import ModelCard
 from brainunet.prediction.components import BECOMES, committed_thresholds, without_small_components
 from brainunet.prediction.grid import (
     ReadCase,
-    entropy_on_files_grid,
-    labels_on_files_grid,
+    maps_on_files_grid,
     probabilities_on_files_grid,
     read_case,
 )
@@ -34,7 +33,6 @@ from brainunet.prediction.outputs import (
     Segmented,
     input_digests,
     report_of,
-    require_distinct,
     require_free,
     require_replaceable,
     require_short,
@@ -144,7 +142,6 @@ def _one(name: str, case: Case, segmenter: Segments, folder: Path, wanted: Wante
         require_replaceable(folder, case)
     clock = [time.perf_counter()]
     read = read_case(case, segmenter.card.model.modalities, segmenter.card.preprocess)
-    require_distinct(name, read.pictures)
     clock.append(time.perf_counter())
     prediction = segmenter.predict(read.image)
     clock.append(time.perf_counter())
@@ -162,7 +159,7 @@ def _one(name: str, case: Case, segmenter: Segments, folder: Path, wanted: Wante
                 "missing_modalities": list(read.missing),
                 "spacing_mm": list(read.spacing_mm),
                 "resampled_to_1mm": read.resampled,
-                "removed_components": {region.value: asdict(removed) for region, removed in segmented.removed.items()},
+                "removed_components": segmented.removed_told,
                 "seconds": seconds,
                 "peak_memory_bytes": _peak_bytes(),
                 "result": {"structures": segmented.statistics, "review": segmented.review},
@@ -175,10 +172,9 @@ def _one(name: str, case: Case, segmenter: Segments, folder: Path, wanted: Wante
 def _segmented(name: str, case: Case, read: ReadCase, prediction: Prediction, wanted: Wanted) -> Segmented:
     """The network's answer on the grid of the files, without its small components unless they were asked for."""
     made = prediction.probabilities
-    labels = labels_on_files_grid(made, read)
+    labels, entropy = maps_on_files_grid(made, read, uncertainty=wanted.uncertainty)
     smallest = dict.fromkeys(BECOMES, 0.0) if wanted.keep_small else committed_thresholds()
     labels, removed = without_small_components(labels, math.prod(read.spacing_mm), smallest)
-    entropy = entropy_on_files_grid(made, read) if wanted.uncertainty else None
     figures = statistics(labels, read.spacing_mm, entropy)
     return Segmented(
         name=name,

@@ -255,7 +255,7 @@ class TestCommand:
             json.loads((tmp_path / name / "Other-1" / "run_report.json").read_text()) for name in ("without", "with")
         )
 
-        assert all(parts == {"components": 0, "voxels": 0} for parts in kept["removed_components"].values())
+        assert all(parts == {"components": 0, "voxels": 0, "volume_mm3": 0.0} for parts in kept["removed_components"].values())
         lost = kept["result"]["structures"]["WT"]["n_voxels"] - without["result"]["structures"]["WT"]["n_voxels"]
         assert lost == without["removed_components"]["WT"]["voxels"]
         assert without["settings"] != kept["settings"]
