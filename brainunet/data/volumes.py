@@ -46,8 +46,17 @@ def read_volume(path: Path) -> Volume:
     stored = nib.orientations.io_orientation(affine)
     array = nib.orientations.apply_orientation(_voxels(path, header, data), stored)
     affine = affine @ nib.orientations.inv_ornt_aff(stored, header.get_data_shape())
+    return Volume(np.array(array, order="C"), affine, spacing_of(affine))
+
+
+def spacing_of(affine: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    """The sides of a voxel in mm, along the axes that (4, 4) is for.
+
+    >>> spacing_of(np.diag([-1.0, 1.0, 5.0, 1.0]))
+    (1.0, 1.0, 5.0)
+    """
     x, y, z = np.linalg.norm(affine[:3, :3], axis=0)
-    return Volume(np.array(array, order="C"), affine, (float(x), float(y), float(z)))
+    return float(x), float(y), float(z)
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def read_case(case: Case, modalities: Sequence[Modality], config: PreprocessConf
     present = [m for m in modalities if m in case.images]
     paths = [case.images[m] for m in present]
     first = _read(paths[0])
-    shape = _shape_at_1mm(case.case_id, first) if needs_resampling(first.spacing_mm) else None
+    shape = shape_at_1mm(case.case_id, first.array.shape, first.spacing_mm) if needs_resampling(first.spacing_mm) else None
     brain = np.zeros(first.array.shape, bool)
     arrays = []
     for path in paths:
@@ -230,10 +230,13 @@ def _along(array: npt.NDArray[Any], axis: int, at: npt.NDArray[np.floating]) -> 
     return below
 
 
-def _shape_at_1mm(case_id: str, volume: Volume) -> tuple[int, int, int]:
-    x, y, z = (
-        max(1, round(n * side / SIDE_MM)) for n, side in zip(volume.array.shape, volume.spacing_mm, strict=True)
-    )  # fmt: skip
+def shape_at_1mm(case_id: str, shape: Sequence[int], spacing_mm: Sequence[float]) -> tuple[int, int, int]:
+    """How many voxels of 1 mm a volume has along its axes.
+
+    Raises:
+        DataError: too many.
+    """
+    x, y, z = (max(1, round(n * side / SIDE_MM)) for n, side in zip(shape, spacing_mm, strict=True))
     if x * y * z > MAX_VOXELS:
         raise DataError(
             case_id,

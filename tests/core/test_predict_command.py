@@ -23,6 +23,7 @@ from brainunet.folders import hold_folder
 from brainunet.modelfile import read_model, write_model
 from brainunet.prediction.run import OUTPUT
 from brainunet.registry.pulled import PulledModel, mark_withdrawn, remember
+from brainunet.started import seconds_since_start
 from brainunet.starter import STARTER
 from tests.support.balls import SECRET, ball_case, nib
 from tests.support.predictions import predict, two_cases
@@ -259,6 +260,18 @@ class TestCommand:
         lost = kept["result"]["structures"]["WT"]["n_voxels"] - without["result"]["structures"]["WT"]["n_voxels"]
         assert lost == without["removed_components"]["WT"]["voxels"]
         assert without["settings"] != kept["settings"]
+        assert "left in" in (tmp_path / "with" / "Other-1" / "report.html").read_text(encoding="utf-8")
+
+    def test_the_report_of_the_run_tells_how_long_was_waited(self, data: Path, tmp_path: Path) -> None:
+        begun = seconds_since_start()
+        assert self.run(data / "b", tmp_path / "out").code == 0
+
+        report = json.loads((tmp_path / "out" / "Other-1" / "run_report.json").read_text())
+
+        assert begun is not None
+        assert report["seconds_from_program_start_to_case"] > begun
+        assert set(report["seconds"]) == {"read", "network", "measure", "write"}
+        assert seconds_since_start(tmp_path) is None  # no /proc there
 
     @pytest.mark.parametrize("more", ["--resume", "--overwrite"])
     def test_a_folder_that_is_not_ours_is_never_replaced(self, data: Path, tmp_path: Path, more: str) -> None:
