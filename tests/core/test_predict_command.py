@@ -187,6 +187,27 @@ class TestCommand:
         page = (tmp_path / "out" / SECRET / "report.html").read_text(encoding="utf-8")
         assert "the federation has withdrawn the model: left and right swapped" in page
 
+    def test_a_file_that_was_pulled_and_withdrawn_is_told_too_when_it_is_named(self, data: Path, tmp_path: Path) -> None:
+        home, copy = tmp_path / "home", tmp_path / "copy.safetensors"
+        shutil.copy(STARTER, copy)
+        sha256 = hashlib.sha256(STARTER.read_bytes()).hexdigest()
+        gone, at = tmp_path / "gone.safetensors", datetime.now(UTC)
+        remember(home, PulledModel(name="v3", file=str(gone), federation="Lakeside", sha256=sha256, round=7, pulled_at=at))
+        mark_withdrawn(home, "Lakeside", {sha256: "left and right swapped"})
+        asked = ("predict", "-i", data / "b", "--model", copy, "--home", home, "--demo", "--engine", "torch", "--overwrite")
+
+        ended = run(brainunet, *asked, "-o", tmp_path / "out")
+
+        assert ended.code == 0, ended.err
+        assert "note: the federation has withdrawn v3: left and right swapped" in ended.err
+        told = json.loads((tmp_path / "out" / "Other-1" / "statistics.json").read_text())
+        assert told["review"]["withdrawn_model"] == "the federation has withdrawn the model: left and right swapped"
+
+        (home / "models" / "pulled.json").write_text("{")
+        ended = run(brainunet, *asked, "-o", tmp_path / "out")
+        assert ended.code == 0, ended.err
+        assert "note: whether the model was withdrawn can't be told: pulled.json" in ended.err
+
     def test_output_is_kept_by_resume_and_replaced_by_overwrite_and_else_refused(self, data: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         assert self.run(data, out).code == 0
