@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ except ImportError:  # Windows: a folder can't be locked there
 
 log = logging.getLogger(__name__)
 
+_LOOK_AGAIN_S = 0.05
+
 
 @dataclass(frozen=True)
 class FolderKind:
@@ -31,20 +34,23 @@ class FolderKind:
         marks: keys that its config.json has; a folder without them is somebody else's.
         begun: the file whose presence means that more was done than reading cases.
         made_here: what ``--overwrite`` removes, and nothing else. config.json goes last: it marks the folder as ours.
+        option: by which a person names such a folder.
     """
 
     what: str
     marks: frozenset[str]
     begun: str
     made_here: tuple[str, ...]
+    option: str = "--out"
 
 
 @contextmanager
-def hold_folder(out: Path, kind: FolderKind) -> Iterator[bool]:
+def hold_folder(out: Path, kind: FolderKind, patience_s: float = 0.0) -> Iterator[bool]:
     """The block is the only work of this kind in ``out``, which is made where it is missing; the lock ends with the process.
 
-    It is the folder itself that is locked: nothing is left behind, and emptying the folder changes nothing. What an earlier
-    process that was killed left of the files it was writing is removed. Gives whether it could be locked.
+    Another one is waited for so long, where its work is short. It is the folder itself that is locked: nothing is left behind,
+    and emptying the folder changes nothing. What an earlier process that was killed left of the files it was writing is
+    removed. Gives whether it could be locked.
 
     Raises:
         UsageError: another process works in it, or it is no folder that can be used.
@@ -53,16 +59,16 @@ def hold_folder(out: Path, kind: FolderKind) -> Iterator[bool]:
         out.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(out, os.O_RDONLY) if fcntl else None  # Windows can't open folders either
     except FileExistsError:
-        raise UsageError(out, found="a file", expected="a folder", remedy="choose another --out") from None
+        raise UsageError(out, found="a file", expected="a folder", remedy=f"choose another {kind.option}") from None
     except OSError as error:
-        raise _unusable(out, error) from None
+        raise _unusable(out, error, kind.option) from None
     try:
-        alone = descriptor is not None and _locked(out, descriptor, kind)
+        alone = descriptor is not None and _locked(out, descriptor, kind, patience_s)
         if alone:
             try:
                 left = clear_unfinished(out, {*kind.made_here, "config.json"})
             except OSError as error:
-                raise _unusable(out, error) from None
+                raise _unusable(out, error, kind.option) from None
             if left:
                 log.info("removed %d unfinished files of an earlier %s", len(left), kind.what)
         yield alone
@@ -71,25 +77,30 @@ def hold_folder(out: Path, kind: FolderKind) -> Iterator[bool]:
             os.close(descriptor)
 
 
-def _locked(out: Path, descriptor: int, kind: FolderKind) -> bool:
+def _locked(out: Path, descriptor: int, kind: FolderKind, patience_s: float) -> bool:
     """Whether the folder is locked now; False on a disk that knows no locks of folders (some network drives).
 
     Raises:
         UsageError: another process holds it.
     """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UsageError(
-            out,
-            found=f"another process works in it: a {kind.what} that is running",
-            expected="one at a time",
-            remedy="wait until it has ended or stop it, or choose another --out",
-        ) from None
-    except OSError as error:
-        log.warning("%s can't be locked (%s): do not start a second %s in it", out, error.strerror or error, kind.what)
-        return False
-    return True
+    ends_at = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < ends_at:
+                time.sleep(_LOOK_AGAIN_S)
+                continue
+            raise UsageError(
+                out,
+                found=f"another process works in it: a {kind.what} that is running",
+                expected="one at a time",
+                remedy=f"wait until it has ended or stop it, or choose another {kind.option}",
+            ) from None
+        except OSError as error:
+            log.warning("%s can't be locked (%s): do not start a second %s in it", out, error.strerror or error, kind.what)
+            return False
+        return True
 
 
 def take_folder(out: Path, kind: FolderKind, overwrite: bool, needed: Iterable[Path | None]) -> None:
@@ -106,15 +117,15 @@ def take_folder(out: Path, kind: FolderKind, overwrite: bool, needed: Iterable[P
             else:
                 path.unlink(missing_ok=True)
     except OSError as error:
-        raise _unusable(out, error) from None
+        raise _unusable(out, error, kind.option) from None
 
 
-def _unusable(out: Path, error: OSError) -> UsageError:
+def _unusable(out: Path, error: OSError, option: str) -> UsageError:
     return UsageError(
         out,
         found=error.strerror or "a folder that can't be used",
         expected="a folder that you may read and write",
-        remedy="choose another --out",
+        remedy=f"choose another {option}",
     )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from brainunet.modelfile import ModelCard
     from brainunet.prediction.run import Done
     from brainunet.records import Problem
+    from brainunet.registry.pulled import PulledModel
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?) ?(?P<unit>[KMGT]?)i?B?", re.IGNORECASE)
@@ -154,10 +155,10 @@ def _bytes(text: str) -> int:
 
 def _model(model: Path | None, home: Path) -> tuple[Path, str | None, str | None]:
     """The model file; of one that was pulled what to call it, and why it was withdrawn if it was."""
-    if model is not None:
-        return model, None, None
     from brainunet.registry.pulled import last_pulled
 
+    if model is not None:
+        return model, None, _withdrawal(model, home)
     pulled = last_pulled(home)
     if pulled is None:
         raise ConfigError(
@@ -166,9 +167,28 @@ def _model(model: Path | None, home: Path) -> tuple[Path, str | None, str | None
             expected="a model",
             remedy="fetch one with brainunet pull, or name a file with --model",
         )
+    _note_withdrawn(pulled)
+    return pulled.verified(), f"{pulled.name} of {pulled.federation}, round {pulled.round}", pulled.withdrawn
+
+
+def _withdrawal(model: Path, home: Path) -> str | None:
+    """Why a file was withdrawn, as far as pulls to this machine told; a list that can't be read keeps nobody from working."""
+    from brainunet.registry.pulled import withdrawn_file
+
+    try:
+        known = withdrawn_file(home, model)
+    except ConfigError as error:
+        typer.echo(f"note: whether the model was withdrawn can't be told: {error}", err=True)
+        return None
+    if known is None:
+        return None
+    _note_withdrawn(known)
+    return known.withdrawn
+
+
+def _note_withdrawn(pulled: PulledModel) -> None:
     if pulled.withdrawn is not None:
         typer.echo(f"note: the federation has withdrawn {pulled.name}: {pulled.withdrawn}", err=True)
-    return pulled.verified(), f"{pulled.name} of {pulled.federation}, round {pulled.round}", pulled.withdrawn
 
 
 def _require_demo(path: Path, trained_on: str, *, demo: bool) -> bool:

@@ -38,7 +38,10 @@ def pull(
     ] = Path(home_folder.DEFAULT),
     show_list: Annotated[bool, typer.Option("--list", help="only show what there is")] = False,
     patience: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="how long to try again without a single new byte")
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0, help="how long to try again without a new byte; a minute, where it never answered"
+        ),
     ] = 600.0,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar, and no word of breaks")] = False,
@@ -56,11 +59,17 @@ def pull(
     from brainunet.registry.access import access_by
     from brainunet.registry.choosing import chosen, place_of
     from brainunet.registry.client import Registry
+    from brainunet.registry.patience import PatientRegistry
     from brainunet.registry.pulled import PulledModel, mark_withdrawn, no_longer_listed, remember
 
     folder = home.expanduser()
     access = access_by(kit, folder, server)
-    with Registry(access) as registry:
+
+    def say(trouble: Passing, wait_s: float) -> None:
+        if not quiet:
+            typer.echo(_again(trouble, wait_s), err=True)
+
+    with PatientRegistry(lambda: Registry(access), patience, on_wait=say) as registry:
         listing = registry.listing()
         gone = mark_withdrawn(folder, access.federation, {one.sha256: one.withdrawn for one in listing.releases})
         _warn(gone, no_longer_listed(folder, access.federation, {one.sha256 for one in listing.releases}))
@@ -105,7 +114,7 @@ def _fetched(
 
     def wait(trouble: Passing, wait_s: float) -> None:
         if not hidden:
-            bar.console.print(f"{trouble.found}; trying again in {wait_s:.0f} s", markup=False, highlight=False)
+            bar.console.print(_again(trouble, wait_s), markup=False, highlight=False)
 
     with held(part) as descriptor, download_bar(hidden=hidden) as bar:
         task = bar.add_task(release.name, total=release.size_bytes)
@@ -119,6 +128,10 @@ def _fetched(
             on_wait=wait,
         )
         return keep(part, described, access.signing_key), came
+
+
+def _again(trouble: Passing, wait_s: float) -> str:
+    return f"{trouble.found}; trying again in {wait_s:.0f} s"
 
 
 def _warn(gone: Sequence[PulledModel], missing: PulledModel | None) -> None:

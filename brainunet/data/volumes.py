@@ -46,8 +46,17 @@ def read_volume(path: Path) -> Volume:
     stored = nib.orientations.io_orientation(affine)
     array = nib.orientations.apply_orientation(_voxels(path, header, data), stored)
     affine = affine @ nib.orientations.inv_ornt_aff(stored, header.get_data_shape())
+    return Volume(np.array(array, order="C"), affine, spacing_of(affine))
+
+
+def spacing_of(affine: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    """The sides of a voxel in mm, along the axes that (4, 4) is for.
+
+    >>> spacing_of(np.diag([-1.0, 1.0, 5.0, 1.0]))
+    (1.0, 1.0, 5.0)
+    """
     x, y, z = np.linalg.norm(affine[:3, :3], axis=0)
-    return Volume(np.array(array, order="C"), affine, (float(x), float(y), float(z)))
+    return float(x), float(y), float(z)
 
 
 @dataclass(frozen=True)
@@ -222,7 +231,7 @@ def _voxels(path: Path, header: Any, data: memoryview) -> npt.NDArray[Any]:
     # unscaled integers stay as they are: exact, and an eighth of float64's memory
     array = np.frombuffer(data, dtype).reshape(header.get_data_shape(), order="F").astype(dtype.newbyteorder("="), copy=False)
     array = _scaled(array, *header.get_slope_inter())
-    if array.dtype.kind == "f" and (bad := int(array.size - (np.abs(array) <= MAX_INTENSITY).sum())):
+    if array.dtype.kind == "f" and (bad := _beyond(array)):
         raise UnreadableVolume(
             path,
             found=f"{bad} voxels that are NaN, infinite or beyond {MAX_INTENSITY:g}",
@@ -232,11 +241,19 @@ def _voxels(path: Path, header: Any, data: memoryview) -> npt.NDArray[Any]:
     return array
 
 
+def _beyond(array: npt.NDArray[np.floating]) -> int:
+    """Voxels that are no number or too large a one, counted plane by plane to save memory."""
+    return sum(array[..., z].size - int((np.abs(array[..., z]) <= MAX_INTENSITY).sum()) for z in range(array.shape[-1]))
+
+
 def _scaled(array: npt.NDArray[Any], slope: float | None, intercept: float | None) -> npt.NDArray[Any]:
     if (slope, intercept) in ((None, None), (1.0, 0.0)):
         return array
+    made = np.empty(array.shape, np.float32, order="F")
     with np.errstate(over="ignore", invalid="ignore"):
-        return (array * np.float64(slope or 0.0) + np.float64(intercept or 0.0)).astype(np.float32)
+        for z in range(array.shape[-1]):  # in float64, but never more than a plane of it
+            made[..., z] = array[..., z] * np.float64(slope or 0.0) + np.float64(intercept or 0.0)
+    return made
 
 
 def _affine(path: Path, header: Any) -> npt.NDArray[np.float64]:

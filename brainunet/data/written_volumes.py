@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def write_volume_like(path: Path, like: Path, canonical: npt.NDArray[Any], *, de
     Nothing else of that header is copied: it may hold a patient's name.
 
     Args:
-        canonical: (X, Y, Z), or (X, Y, Z, N) for several values in each voxel.
+        canonical: (X, Y, Z).
         description: for the header, up to 80 letters of ASCII.
 
     Raises:
@@ -56,24 +57,42 @@ def write_volume_like(path: Path, like: Path, canonical: npt.NDArray[Any], *, de
         UnreadableVolume: ``like`` is not what it was when it was read.
         BrainUNetError: the disk is full or the folder can't be written.
     """
+    _write_like(path, like, [canonical], canonical.dtype, (), description)
+
+
+def write_volumes_like(path: Path, like: Path, canonical: Iterable[npt.NDArray[Any]], n: int, *, description: str = "") -> None:
+    """As :func:`write_volume_like`, of ``n`` float32 values in each voxel: arrays (X, Y, Z), made when their turn comes.
+
+    Raises:
+        GeometryMismatch, UnreadableVolume, BrainUNetError: as there.
+    """
+    _write_like(path, like, canonical, np.dtype(np.float32), (n,), description)
+
+
+def _write_like(
+    path: Path, like: Path, volumes: Iterable[npt.NDArray[Any]], dtype: np.dtype[Any], more: tuple[int, ...], description: str
+) -> None:
     source, _ = header_and_affine(like)
-    if canonical.ndim == 4:
-        turned = np.stack([to_layout_of(like, channel) for channel in np.moveaxis(canonical, -1, 0)], axis=-1)
-    else:
-        turned = to_layout_of(like, canonical)
-    nifti_2 = source["sizeof_hdr"] == 540
-    header = (nib.Nifti2Header if nifti_2 else nib.Nifti1Header)()
-    header.set_data_dtype(turned.dtype)
-    header.set_data_shape(turned.shape)
+    header = (nib.Nifti2Header if source["sizeof_hdr"] == 540 else nib.Nifti1Header)()
+    header.set_data_dtype(dtype)
+    header.set_data_shape((*source.get_data_shape(), *more))
     for field in _GEOMETRY:
         header[field] = source[field]
     header["pixdim"][:4] = source["pixdim"][:4]
     header.set_xyzt_units("mm")
+    header.set_slope_inter(1, 0)
     header["descrip"] = description
-    image = (nib.Nifti2Image if nifti_2 else nib.Nifti1Image)(turned, None, header)
-    compressed = gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)  # as in write_volume
-    with writing_aside(path) as aside:
-        aside.write_bytes(compressed)
+    # plane by plane: a fine volume in one piece of bytes, and again zipped, would need memory that not every PC has
+    with (
+        writing_aside(path) as aside,
+        aside.open("wb") as file,
+        gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as zipped,  # level and time as in write_volume
+    ):
+        header.write_to(zipped)
+        for volume in volumes:
+            turned = to_layout_of(like, volume)
+            for z in range(turned.shape[2]):
+                zipped.write(turned[:, :, z].tobytes(order="F"))
 
 
 def to_layout_of(path: Path, canonical: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -43,6 +43,10 @@ PER_VOXEL: Final = 4 * (
 )  # of the whole image, float32: logits, their sum, probabilities; the image, and turned over
 
 
+class TooLarge(ConfigError):
+    """It does not fit into memory; a smaller image may."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """``window`` None: one pass."""
@@ -88,6 +92,7 @@ def plan(
     way: Way | None = None,
     window: Window | None = None,
     limit: int | None = None,
+    beside: int = 0,
 ) -> Plan:
     """How to predict an image of ``size`` (X, Y, Z).
 
@@ -97,14 +102,15 @@ def plan(
         way: that was chosen, whatever the model's.
         window: sides that were asked for; None takes those of validation, or smaller ones where these do not fit.
         limit: bytes that the program may take; None knows of no limit.
+        beside: bytes that its caller needs while the network is in memory.
 
     Raises:
-        ConfigError: what was asked for does not fit, or not even the smallest window.
+        TooLarge: what was asked for does not fit, or not even the smallest window.
     """
     if limit is None:
         limit = 2**63
     if (way or usually) == "one-pass":
-        whole = Plan(None, needs.bytes_for(size, None))
+        whole = Plan(None, needs.bytes_for(size, None) + beside)
         if whole.estimated_bytes <= limit:
             return whole
         if way == "one-pass":
@@ -116,7 +122,7 @@ def plan(
     assert usual is not None
     choices = [usual] if window else [usual, *_smaller(usual)]
     for choice in choices:
-        bytes_needed = needs.bytes_for(size, choice)
+        bytes_needed = needs.bytes_for(size, choice) + beside
         if bytes_needed <= limit:
             return Plan(choice, bytes_needed, said if choice == usual else (*said, _shrunk(choice, usual)))
     raise _too_large(
@@ -142,8 +148,19 @@ def _sides(window: Sequence[int]) -> str:
     return " x ".join(str(side) for side in window)
 
 
-def _too_large(what: str, needed: int, limit: int, remedy: str) -> ConfigError:
-    return ConfigError(
+def require_room(needs: Needs, beside: int, limit: int | None) -> None:
+    """Pass if there is room for ``beside`` bytes of images and the smallest network.
+
+    Raises:
+        TooLarge: there is none.
+    """
+    needed = needs.bytes_for((1, 1, 1), None) + beside
+    if limit is not None and needed > limit:
+        raise _too_large("a case with so many voxels", needed, limit, "close other programs, or allow more (--max-memory)")
+
+
+def _too_large(what: str, needed: int, limit: int, remedy: str) -> TooLarge:
+    return TooLarge(
         "memory",
         found=f"{what} needs about {needed / 1e9:.1f} GB",
         expected=f"at most {limit / 1e9:.1f} GB, which is what there is or what was allowed",

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from brainunet.config import Window
 from brainunet.errors import BrainUNetError, ConfigError, DataError
-from brainunet.inference.plan import COSTS, Needs, Plan, plan
+from brainunet.inference.plan import COSTS, Needs, Plan, plan, require_room
 from brainunet.inference.prediction import Prediction, RunFacts, softmax
 from brainunet.inference.window import FloatArray, places, predict_in_windows, window_sides
 from brainunet.modelfile import ModelCard, read_model
@@ -112,35 +112,54 @@ class Segmenter:
             "model_sha256": self.digest,
         }
 
-    def plan(self, size: tuple[int, int, int]) -> Plan:
-        """How an image of ``size`` (X, Y, Z) would be predicted.
+    def plan(self, size: tuple[int, int, int], beside_bytes: int = 0) -> Plan:
+        """How an image of ``size`` (X, Y, Z) would be predicted, with ``beside_bytes`` of memory for the caller.
 
         Raises:
-            ConfigError: it does not fit into memory.
+            TooLarge: it does not fit into memory.
         """
         options = self.options
-        limits = [bound for bound in (options.max_memory_bytes, self.engine.free_bytes()) if bound is not None]
         return plan(
             self._needs,
             size,
             usually=self.card.scored_in,
             way=None if options.way == "auto" else options.way,
             window=options.window,
-            limit=min(limits, default=None),
+            limit=self._limit(),
+            beside=self._counted(beside_bytes),
         )
 
-    def predict(self, image: npt.NDArray[np.floating]) -> Prediction:
+    def require_room(self, beside_bytes: int) -> None:
+        """Pass if images of so many bytes could be read at all.
+
+        Raises:
+            TooLarge: they could not.
+        """
+        require_room(self._needs, self._counted(beside_bytes), self._limit())
+
+    def _limit(self) -> int | None:
+        limits = [bound for bound in (self.options.max_memory_bytes, self.engine.free_bytes()) if bound is not None]
+        return min(limits, default=None)
+
+    def _counted(self, beside_bytes: int) -> int:
+        """On a GPU the network has a memory of its own."""
+        return 0 if self.engine.device_kind == "cuda" else beside_bytes
+
+    def predict(self, image: npt.NDArray[np.floating], beside_bytes: int = 0) -> Prediction:
         """image (C, X, Y, Z) as made by ``data.preprocess.prepare``: one channel for each modality of the model, in its order.
+
+        Args:
+            beside_bytes: of memory, that the caller needs now and after.
 
         Raises:
             DataError: another shape than the model takes, or NaN or infinite values.
-            ConfigError: it does not fit into memory.
+            TooLarge: it does not fit into memory.
             BrainUNetError: the network's output is no number.
         """
         begun = time.perf_counter()
         whole = self._checked(image)
         size = (whole.shape[1], whole.shape[2], whole.shape[3])
-        chosen = self.plan(size)
+        chosen = self.plan(size, beside_bytes)
         sides = size if chosen.window is None else window_sides(size, chosen.window)
         self.engine.prepare((sides[0], sides[1], sides[2]))
         ready = time.perf_counter()

@@ -25,9 +25,10 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
-from brainunet.labels import LABELS, REGIONS, Label, Region
+from brainunet.labels import REGIONS, Label, Region
+from brainunet.prediction.parts import box_around, mask_of, parts_of
+from brainunet.prediction.slabs import slabs
 
 BECOMES: Final[Mapping[Region, Label]] = MappingProxyType(
     {Region.WT: Label.BACKGROUND, Region.TC: Label.SNFH, Region.ET: Label.NETC}
@@ -36,7 +37,6 @@ BECOMES: Final[Mapping[Region, Label]] = MappingProxyType(
 
 FILE: Final = Path(__file__).with_name("components.toml")
 
-_NEIGHBOURS: Final = ndimage.generate_binary_structure(3, 3)
 _ROUNDING: Final = 1e-5  # 50 voxels of 1.0000001 mm are 50 mm3
 
 
@@ -46,6 +46,7 @@ class Removed:
 
     components: int
     voxels: int
+    volume_mm3: float
 
 
 @cache
@@ -71,20 +72,17 @@ def without_small_components(
     (False, True, 1)
     """
     cleared = labels.copy()
+    within = cleared[box_around(cleared)]
     removed = {}
     for region, becomes in BECOMES.items():
-        inside = np.isin(LABELS, REGIONS[region])[cleared]
-        box = next(iter(ndimage.find_objects(inside.view(np.uint8))), None)
-        if box is None:
-            removed[region] = Removed(0, 0)
-            continue
-        numbers, _ = ndimage.label(inside[box], _NEIGHBOURS)
-        sizes = np.bincount(numbers.ravel())
-        sizes[0] = 0
+        numbers, sizes = parts_of(mask_of(within, REGIONS[region]))
         small = sizes * voxel_mm3 <= smallest_mm3[region] * (1 + _ROUNDING)
         small[0] = False  # what is no component
-        if region is Region.WT:
+        if region is Region.WT and len(sizes) > 1:
             small[sizes.argmax()] = False
-        cleared[box][small[numbers]] = becomes
-        removed[region] = Removed(int(small.sum()), int(sizes[small].sum()))
+        if small.any():
+            for slab in slabs(numbers.shape):  # as indices, numbers become eight bytes each
+                within[slab][small[numbers[slab]]] = becomes
+        n = int(sizes[small].sum())
+        removed[region] = Removed(int(small.sum()), n, round(n * voxel_mm3, 3))
     return cleared, MappingProxyType(removed)

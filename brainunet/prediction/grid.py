@@ -6,9 +6,11 @@ become labels: to interpolate or to copy labels first would tear thin rims apart
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +24,8 @@ from brainunet.data.volumes import MAX_VOXELS, read_volume
 from brainunet.errors import DataError
 from brainunet.inference.prediction import entropy_of, largest
 from brainunet.labels import Label, Modality
+from brainunet.prediction.slabs import slabs
+from brainunet.prediction.statistics import ENTROPY_STEPS
 from brainunet.records import Case, Volume
 
 SIDE_MM: Final = 1.0
@@ -41,7 +45,7 @@ class ReadCase:
         box: of the crop on the network's grid.
         network_shape: of that grid, uncropped.
         brain: (X, Y, Z) on the grid of the files, in canonical orientation.
-        pictures: modality -> intensities on the grid of the files; without those that are missing.
+        picture: (X, Y, Z) intensities of the first modality that is there, on the grid of the files, for people to look at.
         missing: modalities of the model that the case doesn't have.
         spacing_mm: of the files.
     """
@@ -50,7 +54,7 @@ class ReadCase:
     box: Box
     network_shape: tuple[int, int, int]
     brain: npt.NDArray[np.bool_]
-    pictures: dict[Modality, npt.NDArray[Any]]
+    picture: npt.NDArray[Any]
     spacing_mm: tuple[float, float, float]
     missing: tuple[Modality, ...] = ()
 
@@ -71,83 +75,138 @@ def needs_resampling(spacing_mm: Sequence[float]) -> bool:
 def read_case(case: Case, modalities: Sequence[Modality], config: PreprocessConfig) -> ReadCase:
     """Read, check, resample where needed, and normalise: ``modalities`` in this order, those that the case has.
 
+    One file after the other, and a finer grid than the network's is left at once: only the first file stays as it is.
+
     Raises:
-        DataError: an unreadable file, grids that differ, an empty or constant modality, a head with its
-            skull, or a volume that would have too many voxels at 1 mm.
+        DataError: an unreadable file, grids that differ, an empty or constant modality, one image for two modalities, a head
+            with its skull, or a volume that would have too many voxels at 1 mm.
     """
     present = [m for m in modalities if m in case.images]
     paths = [case.images[m] for m in present]
-    volumes = [read_volume(path) for path in paths]
-    first = volumes[0]
-    for path, volume in zip(paths, volumes, strict=True):
+    first = _read(paths[0])
+    shape = shape_at_1mm(case.case_id, first.array.shape, first.spacing_mm) if needs_resampling(first.spacing_mm) else None
+    brain = np.zeros(first.array.shape, bool)
+    arrays = []
+    for path in paths:
+        volume = first if path is paths[0] else _read(path)
         require_grid(path, volume, paths[0], first)
-    masks = [volume.array != 0 for volume in volumes]
-    brain = brain_of(case.case_id, masks)
-    for path, own in zip(paths, masks, strict=True):
+        own = volume.array != 0
         require_stripped(path, own, first.spacing_mm)
-    del masks
-    arrays = [volume.array for volume in volumes]
-    mask = brain
-    if needs_resampling(first.spacing_mm):
-        shape = _shape_at_1mm(case.case_id, first)
+        brain |= own
+        arrays.append(volume.array if shape is None else _onto(volume.array, shape, first.spacing_mm))
+        del volume, own
+    mask = brain = brain_of(case.case_id, [brain])
+    _require_distinct(case.case_id, dict(zip(present, arrays, strict=True)))
+    if shape is not None:
         mask = _onto(brain, shape, first.spacing_mm) >= 0.5
         mask = brain_of(case.case_id, [mask])
-        arrays = [np.where(mask, _onto(array, shape, first.spacing_mm), np.float32(0)) for array in arrays]
+        for array in arrays:
+            array[~mask] = 0
     box = bounding_box(mask, config.crop_margin_voxels)
     crop = tuple(slice(start, stop) for start, stop in box)
     image = np.zeros((len(modalities), *mask[crop].shape), np.float16)
     for modality, array, path in zip(present, arrays, paths, strict=True):
         image[modalities.index(modality)] = normalise(array[crop], mask[crop], config.clip_percentiles, path)
-    pictures = {m: volume.array for m, volume in zip(present, volumes, strict=True)}
     x, y, z = mask.shape
     missing = tuple(m for m in modalities if m not in case.images)
-    return ReadCase(image, box, (x, y, z), brain, pictures, first.spacing_mm, missing)
+    return ReadCase(image, box, (x, y, z), brain, first.array, first.spacing_mm, missing)
+
+
+def _read(path: Path) -> Volume:
+    """A volume in no more than four bytes a voxel: a network and a picture need no more."""
+    volume = read_volume(path)
+    return volume if volume.array.dtype.itemsize <= 4 else replace(volume, array=volume.array.astype(np.float32))
+
+
+def _require_distinct(case_id: str, images: Mapping[Modality, npt.NDArray[Any]]) -> None:
+    """Pass if no image, modality -> (X, Y, Z), stands for two modalities, also in files whose bytes differ.
+
+    Raises:
+        DataError: one does.
+    """
+    for one, other in itertools.combinations(images, 2):
+        if np.array_equal(images[one], images[other]):
+            raise DataError(
+                case_id,
+                found=f"the same image as {one} and as {other}",
+                expected="an image of its own for each modality",
+                remedy="find out which of them it is, and name the right file for the other",
+            )
 
 
 def labels_on_files_grid(probabilities: FloatArray, read: ReadCase) -> npt.NDArray[np.uint8]:
     """Probabilities of the crop (L, x, y, z) -> label numbers (X, Y, Z) on the grid of the files."""
-    labels = np.zeros(read.brain.shape, np.uint8)  # beyond the crop all is background
-    channels, there = _on_files_grid(probabilities, read)
-    labels[there] = largest(channels)
-    return labels
+    return maps_on_files_grid(probabilities, read, uncertainty=False)[0]
 
 
-def entropy_on_files_grid(probabilities: FloatArray, read: ReadCase) -> FloatArray:
-    """Probabilities of the crop (L, x, y, z) -> their entropy, 0 to 1, (X, Y, Z) on the grid of the files."""
-    entropy = np.zeros(read.brain.shape, np.float32)
-    channels, there = _on_files_grid(probabilities, read)
-    entropy[there] = entropy_of(channels)
-    return entropy
+def maps_on_files_grid(
+    probabilities: FloatArray, read: ReadCase, *, uncertainty: bool = True
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]:
+    """Probabilities of the crop (L, x, y, z) -> label numbers and, if asked for, entropy in ENTROPY_STEPS, both (X, Y, Z) on
+    the grid of the files. A fine grid has no room for all the probabilities, so they are never there at once."""
+    labels = np.zeros(read.brain.shape, np.uint8)  # beyond the crop all is background,
+    entropy = np.zeros(read.brain.shape, np.uint8) if uncertainty else None  # and certain
+    channels = [_Channel.of(probabilities, label, read) for label in range(len(probabilities))]
+    for where, slab in _there(read):
+        values = [channel.at(slab) for channel in channels]
+        labels[where] = largest(values)
+        if entropy is not None:
+            entropy[where] = np.rint(entropy_of(values) * ENTROPY_STEPS)
+    return labels, entropy
 
 
-def probabilities_on_files_grid(probabilities: FloatArray, read: ReadCase) -> FloatArray:
-    """Probabilities of the crop (L, x, y, z) -> those on the grid of the files (L, X, Y, Z)."""
-    whole = np.zeros((len(probabilities), *read.brain.shape), np.float32)
-    whole[Label.BACKGROUND] = 1
-    channels, there = _on_files_grid(probabilities, read)
-    for label, channel in enumerate(channels):
-        whole[label][there] = channel
-    return whole
+def probabilities_on_files_grid(probabilities: FloatArray, read: ReadCase) -> Iterator[FloatArray]:
+    """Probabilities of the crop (L, x, y, z) -> for one label after the other those on the grid of the files (X, Y, Z)."""
+    for label in range(len(probabilities)):
+        whole = np.full(read.brain.shape, label == Label.BACKGROUND, np.float32)
+        channel = _Channel.of(probabilities, label, read)
+        for where, slab in _there(read):
+            whole[where] = channel.at(slab)
+        yield whole
 
 
-def _on_files_grid(probabilities: FloatArray, read: ReadCase) -> tuple[Iterable[FloatArray], tuple[slice, ...]]:
-    """Each label's probabilities on the grid of the files, one after the other (a fine grid has no room for all), and where."""
+@dataclass(frozen=True, eq=False)
+class _Channel:
+    """A label's probabilities: on the grid of the files already, or with a margin and where in it the files' voxels lie."""
+
+    values: FloatArray
+    positions: tuple[npt.NDArray[np.float64], ...] | None
+
+    @classmethod
+    def of(cls, probabilities: FloatArray, label: int, read: ReadCase) -> _Channel:
+        if not read.resampled:
+            return cls(probabilities[label], None)
+        padded = np.pad(probabilities[label], 1, constant_values=float(label == Label.BACKGROUND))
+        return cls(padded, tuple(at for _, at in _reached(read)))
+
+    def at(self, slab: slice) -> FloatArray:
+        """On the grid of the files, of a slab of those voxels that the crop reaches."""
+        if self.positions is None:
+            return self.values[slab]
+        x, y, z = self.positions
+        return interpolate(self.values, (x[slab], y, z))
+
+
+def _there(read: ReadCase) -> Iterator[tuple[tuple[slice, ...], slice]]:
+    """Slabs of the files' grid that the crop reaches: where they lie on that grid, and in what it reaches."""
+    start, *others = [there for there, _ in _reached(read)]
+    shape = [there.stop - there.start for there in (start, *others)]
+    for slab, *_ in slabs(shape):
+        yield (slice(start.start + slab.start, start.start + slab.stop), *others), slab
+
+
+def _reached(read: ReadCase) -> list[tuple[slice, npt.NDArray[np.float64]]]:
+    """For each axis the files' voxels that the crop reaches, and their places in the crop with a voxel of margin."""
     if not read.resampled:
-        return probabilities, tuple(slice(*side) for side in read.box)
-    positions: list[npt.NDArray[np.floating]] = []
-    there: list[slice] = []
+        return [(slice(start, stop), np.arange(1, stop - start + 1, dtype=np.float64)) for start, stop in read.box]
+    found: list[tuple[slice, npt.NDArray[np.float64]]] = []
     for (start, stop), n, spacing in zip(read.box, read.brain.shape, read.spacing_mm, strict=True):
         at = (np.arange(n) + 0.5) * spacing / SIDE_MM - 0.5
         inside = np.flatnonzero((at > start - 1) & (at < stop))
         if not len(inside):  # a crop thinner than a slice, between two of them
             inside = np.array([int(np.argmin(np.abs(at - (start + stop - 1) / 2)))])
-        there.append(slice(int(inside[0]), int(inside[-1]) + 1))
-        positions.append(at[inside] - (start - 1))
-    channels = (
-        interpolate(np.pad(channel, 1, constant_values=float(label == Label.BACKGROUND)), positions)
-        for label, channel in enumerate(probabilities)
-    )
-    return channels, tuple(there)
+        found.append((slice(int(inside[0]), int(inside[-1]) + 1), at[inside] - (start - 1)))
+    return found
 
 
 def interpolate(array: npt.NDArray[Any], positions: Sequence[npt.NDArray[np.floating]]) -> FloatArray:
@@ -156,22 +215,28 @@ def interpolate(array: npt.NDArray[Any], positions: Sequence[npt.NDArray[np.floa
     >>> interpolate(np.array([[[0.0, 10.0, 20.0]]]), [np.zeros(1), np.zeros(1), np.array([-1, 0.5, 2])]).tolist()
     [[[0.0, 5.0, 20.0]]]
     """
-    out = np.asarray(array, np.float32)
     for axis, at in enumerate(positions):
-        n = out.shape[axis]
-        at = np.clip(at, 0, n - 1)
-        low = np.minimum(at.astype(np.intp), max(0, n - 2))
-        share = np.expand_dims((at - low).astype(np.float32), tuple(other for other in range(3) if other != axis))
-        below = np.take(out, low, axis=axis)
-        below += share * (np.take(out, np.minimum(low + 1, n - 1), axis=axis) - below)
-        out = below
-    return out
+        array = _along(array, axis, at)
+    return np.asarray(array, np.float32)
 
 
-def _shape_at_1mm(case_id: str, volume: Volume) -> tuple[int, int, int]:
-    x, y, z = (
-        max(1, round(n * side / SIDE_MM)) for n, side in zip(volume.array.shape, volume.spacing_mm, strict=True)
-    )  # fmt: skip
+def _along(array: npt.NDArray[Any], axis: int, at: npt.NDArray[np.floating]) -> FloatArray:
+    n = array.shape[axis]
+    at = np.clip(at, 0, n - 1)
+    low = np.minimum(at.astype(np.intp), max(0, n - 2))
+    share = np.expand_dims((at - low).astype(np.float32), tuple(other for other in range(3) if other != axis))
+    below = np.take(array, low, axis=axis).astype(np.float32, copy=False)
+    below += share * (np.take(array, np.minimum(low + 1, n - 1), axis=axis) - below)
+    return below
+
+
+def shape_at_1mm(case_id: str, shape: Sequence[int], spacing_mm: Sequence[float]) -> tuple[int, int, int]:
+    """How many voxels of 1 mm a volume has along its axes.
+
+    Raises:
+        DataError: too many.
+    """
+    x, y, z = (max(1, round(n * side / SIDE_MM)) for n, side in zip(shape, spacing_mm, strict=True))
     if x * y * z > MAX_VOXELS:
         raise DataError(
             case_id,
@@ -186,11 +251,17 @@ def _onto(array: npt.NDArray[Any], shape: tuple[int, int, int], spacing_mm: Sequ
     """On a grid of 1 mm whose first voxel begins where that of the files does.
 
     Finer sides are smoothed before, or detail too small for 1 mm would come back as a pattern that is not there: by the width
-    that a voxel of 1 mm has more than theirs (M. J. Cardoso et al., MICCAI 2015, doi:10.1007/978-3-319-24571-3_81).
+    that a voxel of 1 mm has more than theirs (M. J. Cardoso et al., MICCAI 2015, doi:10.1007/978-3-319-24571-3_81). Along the
+    axis that shrinks most first, and slab by slab, so that no fine volume of float32 is ever there.
     """
-    array = np.asarray(array, np.float32)
-    for axis, side in enumerate(spacing_mm):
-        if side < SIDE_MM * (1 - TOLERANCE):
-            array = gaussian_filter1d(array, math.sqrt((SIDE_MM / side) ** 2 - 1) / FWHM, axis, mode="nearest")
-    at = [(np.arange(n) + 0.5) * SIDE_MM / side - 0.5 for n, side in zip(shape, spacing_mm, strict=True)]
-    return interpolate(array, at)
+    for axis in sorted(range(3), key=lambda axis: spacing_mm[axis]):
+        side, n = spacing_mm[axis], shape[axis]
+        at = (np.arange(n) + 0.5) * SIDE_MM / side - 0.5
+        made = np.empty((*array.shape[:axis], n, *array.shape[axis + 1 :]), np.float32)
+        for slab in slabs(array.shape, axis=1 if axis == 0 else 0):
+            piece = array[slab].astype(np.float32)
+            if side < SIDE_MM * (1 - TOLERANCE):
+                piece = gaussian_filter1d(piece, math.sqrt((SIDE_MM / side) ** 2 - 1) / FWHM, axis, mode="nearest")
+            made[slab] = _along(piece, axis, at)
+        array = made
+    return array

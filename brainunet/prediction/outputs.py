@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import itertools
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from brainunet.complaints import one_line
-from brainunet.data.written_volumes import write_volume_like
+from brainunet.data.written_volumes import write_volume_like, write_volumes_like
 from brainunet.errors import DataError
 from brainunet.files import writing_aside
-from brainunet.labels import LABELS, Modality, Region
+from brainunet.labels import LABELS, Region
 from brainunet.pictures.prediction_report import write_prediction_report
 from brainunet.pictures.preview import PURPOSE, draw_preview
 from brainunet.prediction.components import Removed
@@ -34,7 +33,6 @@ PAGE: Final = "report.html"
 LABEL_NAMES: Final = "labels.json"
 DEMO: Final = "DEMONSTRATION: model of made-up cases"
 MOST_NAME_BYTES: Final = 200  # of a case: its files' names are longer, and a disk takes 255
-ENTROPY_STEPS: Final = 255  # of the map's uint8: 0 is certain, 255 is all labels as likely
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +44,8 @@ class Segmented:
         reference: the file whose geometry the output takes.
         labels: (X, Y, Z).
         removed: region -> what small components were taken out of ``labels``.
-        entropy: (X, Y, Z) of 0 to 1, or None.
-        probabilities: (L, X, Y, Z) if they are to be written, else None.
+        entropy: (X, Y, Z) of 0 to ENTROPY_STEPS, or None.
+        probabilities: of each label (X, Y, Z), made as they are asked for, if they are to be written, else None.
         statistics: by region and label.
         review: rule -> reason.
         demo: the model was trained on made-up cases, or on none.
@@ -58,11 +56,16 @@ class Segmented:
     read: ReadCase
     labels: npt.NDArray[np.uint8]
     removed: Mapping[Region, Removed]
-    entropy: npt.NDArray[np.float32] | None
-    probabilities: npt.NDArray[np.float32] | None
+    entropy: npt.NDArray[np.uint8] | None
+    probabilities: Iterator[npt.NDArray[np.float32]] | None
     statistics: Mapping[str, Mapping[str, Any]]
     review: Mapping[str, str]
     demo: bool
+
+    @property
+    def removed_told(self) -> dict[str, dict[str, Any]]:
+        """For the files: by the region's name."""
+        return {region.value: asdict(removed) for region, removed in self.removed.items()}
 
 
 def write_case(folder: Path, case: Segmented, facts: Mapping[str, str]) -> list[str]:
@@ -76,13 +79,12 @@ def write_case(folder: Path, case: Segmented, facts: Mapping[str, str]) -> list[
     write_volume_like(folder / seg, case.reference, case.labels, description=f"{mark}; research only")
     names = [seg]
     if case.entropy is not None:
-        steps = np.rint(case.entropy * ENTROPY_STEPS).astype(np.uint8)
         names.append(f"{case.name}-entropy.nii.gz")
-        write_volume_like(folder / names[-1], case.reference, steps, description=f"{mark}; entropy 0-255")
+        write_volume_like(folder / names[-1], case.reference, case.entropy, description=f"{mark}; entropy 0-255")
     if case.probabilities is not None:
         names.append(f"{case.name}-probabilities.nii.gz")
-        last = np.moveaxis(case.probabilities, 0, -1)
-        write_volume_like(folder / names[-1], case.reference, last, description=f"{mark}; softmax of labels 0-3")
+        told = f"{mark}; softmax of labels 0-3"
+        write_volumes_like(folder / names[-1], case.reference, case.probabilities, len(LABELS), description=told)
     write_json(folder / LABEL_NAMES, {"convention": "brats2023", "labels": {label.value: label.name for label in LABELS}})
     write_json(
         folder / STATISTICS,
@@ -92,13 +94,13 @@ def write_case(folder: Path, case: Segmented, facts: Mapping[str, str]) -> list[
             "needs_review": bool(case.review),
             "review": dict(case.review),
             "structures": case.statistics,
+            "removed_components": case.removed_told,
         },
     )
-    first = next(iter(case.read.pictures.values()))
     draw_preview(
         folder / PREVIEW,
         one_line(case.name, 60) + (" - please review" if case.review else ""),
-        first,
+        case.read.picture,
         case.labels,
         case.read.brain,
         case.read.spacing_mm,
@@ -141,22 +143,6 @@ def input_digests(case: Case) -> dict[str, str]:
         DataError: a file that can't be read.
     """
     return {modality.value: _sha256(path) for modality, path in case.images.items()}
-
-
-def require_distinct(case_id: str, pictures: Mapping[Modality, npt.NDArray[Any]]) -> None:
-    """Pass if no image, modality -> (X, Y, Z), stands for two modalities, also in files whose bytes differ.
-
-    Raises:
-        DataError: one does.
-    """
-    for one, other in itertools.combinations(pictures, 2):
-        if np.array_equal(pictures[one], pictures[other]):
-            raise DataError(
-                case_id,
-                found=f"the same image as {one} and as {other}",
-                expected="an image of its own for each modality",
-                remedy="find out which of them it is, and name the right file for the other",
-            )
 
 
 def _sha256(path: Path) -> str:

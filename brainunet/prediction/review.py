@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from brainunet.data.checks.coverage import FACES, MOST_ON_A_FACE_MM2, MOST_ON_THE_FLOOR_MM2
 from brainunet.labels import Label, Modality, Region
-from brainunet.prediction.statistics import lesion_sizes
+from brainunet.prediction.parts import part_sizes
 
 MOST_PIECES: Final = 6  # of the whole tumour, after the small ones are gone: the truths have 1 to 4
 LEAST_IN_LARGEST: Final = 0.8  # of the whole tumour, in its largest piece: the truths have 0.994 and more
@@ -86,7 +86,7 @@ def _huge(finding: Finding) -> str | None:
 
 def _fragmented(finding: Finding) -> str | None:
     """Scattered false alarms look so, and so do multifocal gliomas."""
-    sizes = lesion_sizes(finding.tumour)
+    sizes = part_sizes(finding.tumour)
     if not len(sizes):
         return None
     largest = int(sizes.max()) / int(sizes.sum())

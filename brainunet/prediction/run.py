@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -18,13 +18,13 @@ from brainunet import __version__
 from brainunet.errors import DataError
 from brainunet.files import clear_folders, writing_folder_aside
 from brainunet.folders import FolderKind
+from brainunet.inference.plan import TooLarge
 from brainunet.inference.prediction import Prediction, RunFacts
 from brainunet.modelfile import ModelCard
 from brainunet.prediction.components import BECOMES, committed_thresholds, without_small_components
 from brainunet.prediction.grid import (
     ReadCase,
-    entropy_on_files_grid,
-    labels_on_files_grid,
+    maps_on_files_grid,
     probabilities_on_files_grid,
     read_case,
 )
@@ -34,7 +34,6 @@ from brainunet.prediction.outputs import (
     Segmented,
     input_digests,
     report_of,
-    require_distinct,
     require_free,
     require_replaceable,
     require_short,
@@ -42,8 +41,10 @@ from brainunet.prediction.outputs import (
     write_json,
 )
 from brainunet.prediction.review import Finding, reasons_to_review
+from brainunet.prediction.room import bytes_beside
 from brainunet.prediction.statistics import statistics
 from brainunet.records import Case, Problem
+from brainunet.started import seconds_since_start
 
 OUTPUT: Final = FolderKind("prediction", frozenset(), "", ())  # its folders of cases have an owner each
 _STAGES: Final = ("read", "network", "measure", "write")
@@ -57,7 +58,8 @@ class Segments(Protocol):
     @property
     def digest(self) -> str: ...
     def describe(self) -> dict[str, str | int]: ...
-    def predict(self, image: npt.NDArray[np.floating]) -> Prediction: ...
+    def require_room(self, beside_bytes: int) -> None: ...
+    def predict(self, image: npt.NDArray[np.floating], beside_bytes: int) -> Prediction: ...
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,6 @@ def predict_cases(
     Raises:
         DataError: output that is there and may be neither kept nor replaced, before any work.
         BrainUNetError: the disk is full, or ``out`` can't be written: the next case would fare no better.
-        ConfigError: a network that doesn't fit into memory.
     """
     if out.is_dir():
         clear_folders(out)
@@ -126,7 +127,7 @@ def predict_cases(
     for name, case in cases:
         try:
             done.append(_one(name, case, segmenter, out / name, wanted))
-        except DataError as error:
+        except (DataError, TooLarge) as error:  # another case may be smaller
             problems.append(Problem(name, str(error)))
         on_case()
     return done, problems
@@ -142,16 +143,18 @@ def _one(name: str, case: Case, segmenter: Segments, folder: Path, wanted: Wante
             told = earlier["result"]
             return Done(name, folder, told["structures"], told["review"], 0.0, kept=True)
         require_replaceable(folder, case)
+    waited = seconds_since_start()
     clock = [time.perf_counter()]
+    beside = bytes_beside(case.case_id, list(case.images.values()))
+    segmenter.require_room(beside)
     read = read_case(case, segmenter.card.model.modalities, segmenter.card.preprocess)
-    require_distinct(name, read.pictures)
     clock.append(time.perf_counter())
-    prediction = segmenter.predict(read.image)
+    prediction = segmenter.predict(read.image, beside)
     clock.append(time.perf_counter())
     segmented = _segmented(name, case, read, prediction, wanted)
     clock.append(time.perf_counter())
     with writing_folder_aside(folder, replace=replace) as aside:
-        names = write_case(aside, segmented, _for_people(segmenter, prediction, read))
+        names = write_case(aside, segmented, _for_people(segmenter, prediction, segmented, wanted))
         clock.append(time.perf_counter())
         seconds = {stage: round(after - before, 3) for stage, before, after in zip(_STAGES, clock, clock[1:], strict=False)}
         write_json(
@@ -162,8 +165,9 @@ def _one(name: str, case: Case, segmenter: Segments, folder: Path, wanted: Wante
                 "missing_modalities": list(read.missing),
                 "spacing_mm": list(read.spacing_mm),
                 "resampled_to_1mm": read.resampled,
-                "removed_components": {region.value: asdict(removed) for region, removed in segmented.removed.items()},
+                "removed_components": segmented.removed_told,
                 "seconds": seconds,
+                "seconds_from_program_start_to_case": None if waited is None else round(waited, 2),
                 "peak_memory_bytes": _peak_bytes(),
                 "result": {"structures": segmented.statistics, "review": segmented.review},
                 "files": names,
@@ -175,10 +179,9 @@ def _one(name: str, case: Case, segmenter: Segments, folder: Path, wanted: Wante
 def _segmented(name: str, case: Case, read: ReadCase, prediction: Prediction, wanted: Wanted) -> Segmented:
     """The network's answer on the grid of the files, without its small components unless they were asked for."""
     made = prediction.probabilities
-    labels = labels_on_files_grid(made, read)
+    labels, entropy = maps_on_files_grid(made, read, uncertainty=wanted.uncertainty)
     smallest = dict.fromkeys(BECOMES, 0.0) if wanted.keep_small else committed_thresholds()
     labels, removed = without_small_components(labels, math.prod(read.spacing_mm), smallest)
-    entropy = entropy_on_files_grid(made, read) if wanted.uncertainty else None
     figures = statistics(labels, read.spacing_mm, entropy)
     return Segmented(
         name=name,
@@ -209,6 +212,7 @@ def _about_the_program(segmenter: Segments, wanted: Wanted, facts: RunFacts) -> 
             "threads": facts.threads,
             "way": facts.way,
             "passes": facts.passes,
+            "estimated_memory_bytes": facts.estimated_bytes,
         },
         "warnings": list(facts.warnings),
         "entropy_scale": "uint8: 0 is certain, 255 is all labels as likely" if wanted.uncertainty else None,
@@ -227,7 +231,8 @@ def _model(segmenter: Segments) -> dict[str, Any]:
     }
 
 
-def _for_people(segmenter: Segments, prediction: Prediction, read: ReadCase) -> dict[str, str]:
+def _for_people(segmenter: Segments, prediction: Prediction, segmented: Segmented, wanted: Wanted) -> dict[str, str]:
+    read = segmented.read
     model, facts = _model(segmenter), prediction.facts
     spacing = " x ".join(f"{side:.2f}" for side in read.spacing_mm)
     release = f", release {model['release']} of {model['federation']}, round {model['round']}" if model["release"] else ""
@@ -237,10 +242,23 @@ def _for_people(segmenter: Segments, prediction: Prediction, read: ReadCase) -> 
         "SHA-256 of its weights": segmenter.digest,
         "program": f"brainunet {__version__}, {facts.engine} in {facts.precision} on {facts.device}, {facts.way}",
         "voxels": f"{spacing} mm" + (", resampled to 1 mm for the network" if read.resampled else ""),
+        "small parts removed": _removed_in_words(segmented, wanted),
         "missing": ", ".join(read.missing) or "no modality",
         "labels": "1 NETC, 2 SNFH, 3 ET (BraTS 2023); TC = NETC + ET, WT = all three",
         "warnings": "; ".join(facts.warnings) or "none",
     }
+
+
+def _removed_in_words(segmented: Segmented, wanted: Wanted) -> str:
+    if wanted.keep_small:
+        return "none: they were to be left in"
+    limits = committed_thresholds()
+    words = [
+        f"{region}: {removed.components} of up to {limits[region]:g} mm3, {removed.volume_mm3:.0f} mm3 in all"
+        for region, removed in segmented.removed.items()
+        if removed.components
+    ]
+    return "; ".join(words) or "none: there were none of up to " + ", ".join(f"{mm3:g} mm3 ({r})" for r, mm3 in limits.items())
 
 
 def _same(earlier: Mapping[str, Any], segmenter: Segments, wanted: Wanted, inputs: Mapping[str, str]) -> bool:

@@ -20,11 +20,10 @@ from typing import Final, Protocol, Self
 
 from brainunet.errors import BrainUNetError, FederationError
 from brainunet.files import flush, writing_aside
+from brainunet.registry.patience import Patience
 from brainunet.registry.records import Release
 from brainunet.registry.troubles import Passing
 
-FIRST_PAUSE_S: Final = 1.0
-LONGEST_PAUSE_S: Final = 30.0
 SPARE_BYTES: Final = 1_000_000  # beside the file: what says of it and signs it
 
 
@@ -128,24 +127,20 @@ def fetch(
     have = begun = _begin(part, release, descriptor)
     on_bytes(have)
     _require_room(part, release.size_bytes - have)
-    last, pause_s = clock(), FIRST_PAUSE_S
+    patience = Patience(patience_s, on_wait, sleep, clock)
     while have < release.size_bytes:
         try:
             with connect() as source:
                 for data in source.chunks(release, have):
                     _write(part, descriptor, have, data)
                     have += len(data)
-                    last, pause_s = clock(), FIRST_PAUSE_S
+                    patience.progress()
                     on_bytes(have)
             if have < release.size_bytes:
                 raise Passing(release.name, found="it ended before its last byte", remedy="try again")
         except Passing as trouble:
-            wait_s = max(pause_s, trouble.wait_s)
-            if clock() - last + wait_s > patience_s:
+            if not patience.wait(trouble):
                 raise _kept(trouble, have, release.size_bytes) from None
-            on_wait(trouble, wait_s)
-            sleep(wait_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
     return have - begun
 
 

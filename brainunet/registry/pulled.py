@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -12,9 +13,12 @@ from pydantic import AwareDatetime, Field, ValidationError
 from brainunet import home_folder
 from brainunet.errors import ConfigError
 from brainunet.files import writing_aside
+from brainunet.folders import FolderKind, hold_folder
 from brainunet.records import Name, Record
 
 MOST_KEPT: Final = 200  # lines; the files of older ones stay
+_MODELS: Final = FolderKind("pull", frozenset(), "", (home_folder.PULLED,), "--home")
+_PATIENCE_S: Final = 30.0  # with another pull, which changes the list in a moment
 _MAX_BYTES: Final = 1_000_000
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -106,13 +110,14 @@ def remember(home: Path, model: PulledModel, aside: Path | None = None) -> None:
         ConfigError: pulled.json can't be read.
         BrainUNetError: it can't be written.
     """
-    others = []
-    for other in all_pulled(home):
-        if other.file != model.file:
-            others.append(other)
-        elif other.sha256 != model.sha256 and aside is not None:
-            others.append(other.model_copy(update={"file": str(aside)}))
-    _write(home, [*others, model][-MOST_KEPT:])
+    with _alone(home):
+        others = []
+        for other in all_pulled(home):
+            if other.file != model.file:
+                others.append(other)
+            elif other.sha256 != model.sha256 and aside is not None:
+                others.append(other.model_copy(update={"file": str(aside)}))
+        _write(home, [*others, model][-MOST_KEPT:])
 
 
 def mark_withdrawn(home: Path, federation: str, reasons: dict[str, str | None]) -> tuple[PulledModel, ...]:
@@ -122,15 +127,20 @@ def mark_withdrawn(home: Path, federation: str, reasons: dict[str, str | None]) 
         ConfigError: pulled.json can't be read.
         BrainUNetError: it can't be written.
     """
-    before = all_pulled(home)
-    now = tuple(
-        model.model_copy(update={"withdrawn": reasons[model.sha256]})
-        if model.federation == federation and model.sha256 in reasons
-        else model
-        for model in before
-    )
-    if now != before:
-        _write(home, now)
+
+    def marked() -> tuple[PulledModel, ...]:
+        return tuple(
+            model.model_copy(update={"withdrawn": reasons[model.sha256]})
+            if model.federation == federation and model.sha256 in reasons
+            else model
+            for model in all_pulled(home)
+        )
+
+    now = marked()
+    if now != all_pulled(home):
+        with _alone(home):  # so that a pull beside this one loses no line; for a look alone the home may be read-only
+            now = marked()
+            _write(home, now)
     here = [model for model in now if model.federation == federation and model.withdrawn is not None and model.path.exists()]
     return tuple(sorted({model.name: model for model in here}.values(), key=lambda model: model.name))
 
@@ -145,6 +155,29 @@ def no_longer_listed(home: Path, federation: str, listed: Collection[str]) -> Pu
     """
     last = next((model for model in reversed(all_pulled(home)) if model.federation == federation), None)
     return None if last is None or last.sha256 in listed else last
+
+
+def withdrawn_file(home: Path, file: Path) -> PulledModel | None:
+    """What is known of a model file of any name that was pulled, by its bytes, if its federation has withdrawn it since.
+
+    None too for a file that can't be read: who opens it says why.
+
+    Raises:
+        ConfigError: pulled.json can't be read.
+    """
+    gone = {model.sha256: model for model in all_pulled(home) if model.withdrawn is not None}
+    if not gone or not file.is_file():
+        return None
+    try:
+        with file.open("rb") as opened:
+            return gone.get(hashlib.file_digest(opened, "sha256").hexdigest())
+    except OSError:
+        return None
+
+
+def _alone(home: Path) -> AbstractContextManager[bool]:
+    """Nobody else changes the list in the block; what another pull left of one that was killed in the middle is removed."""
+    return hold_folder(_place(home).parent, _MODELS, patience_s=_PATIENCE_S)
 
 
 def _write(home: Path, models: Iterable[PulledModel]) -> None:

@@ -23,6 +23,7 @@ from brainunet.folders import hold_folder
 from brainunet.modelfile import read_model, write_model
 from brainunet.prediction.run import OUTPUT
 from brainunet.registry.pulled import PulledModel, mark_withdrawn, remember
+from brainunet.started import seconds_since_start
 from brainunet.starter import STARTER
 from tests.support.balls import SECRET, ball_case, nib
 from tests.support.predictions import predict, two_cases
@@ -186,6 +187,27 @@ class TestCommand:
         page = (tmp_path / "out" / SECRET / "report.html").read_text(encoding="utf-8")
         assert "the federation has withdrawn the model: left and right swapped" in page
 
+    def test_a_file_that_was_pulled_and_withdrawn_is_told_too_when_it_is_named(self, data: Path, tmp_path: Path) -> None:
+        home, copy = tmp_path / "home", tmp_path / "copy.safetensors"
+        shutil.copy(STARTER, copy)
+        sha256 = hashlib.sha256(STARTER.read_bytes()).hexdigest()
+        gone, at = tmp_path / "gone.safetensors", datetime.now(UTC)
+        remember(home, PulledModel(name="v3", file=str(gone), federation="Lakeside", sha256=sha256, round=7, pulled_at=at))
+        mark_withdrawn(home, "Lakeside", {sha256: "left and right swapped"})
+        asked = ("predict", "-i", data / "b", "--model", copy, "--home", home, "--demo", "--engine", "torch", "--overwrite")
+
+        ended = run(brainunet, *asked, "-o", tmp_path / "out")
+
+        assert ended.code == 0, ended.err
+        assert "note: the federation has withdrawn v3: left and right swapped" in ended.err
+        told = json.loads((tmp_path / "out" / "Other-1" / "statistics.json").read_text())
+        assert told["review"]["withdrawn_model"] == "the federation has withdrawn the model: left and right swapped"
+
+        (home / "models" / "pulled.json").write_text("{")
+        ended = run(brainunet, *asked, "-o", tmp_path / "out")
+        assert ended.code == 0, ended.err
+        assert "note: whether the model was withdrawn can't be told: pulled.json" in ended.err
+
     def test_output_is_kept_by_resume_and_replaced_by_overwrite_and_else_refused(self, data: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         assert self.run(data, out).code == 0
@@ -255,10 +277,22 @@ class TestCommand:
             json.loads((tmp_path / name / "Other-1" / "run_report.json").read_text()) for name in ("without", "with")
         )
 
-        assert all(parts == {"components": 0, "voxels": 0} for parts in kept["removed_components"].values())
+        assert all(parts == {"components": 0, "voxels": 0, "volume_mm3": 0.0} for parts in kept["removed_components"].values())
         lost = kept["result"]["structures"]["WT"]["n_voxels"] - without["result"]["structures"]["WT"]["n_voxels"]
         assert lost == without["removed_components"]["WT"]["voxels"]
         assert without["settings"] != kept["settings"]
+        assert "left in" in (tmp_path / "with" / "Other-1" / "report.html").read_text(encoding="utf-8")
+
+    def test_the_report_of_the_run_tells_how_long_was_waited(self, data: Path, tmp_path: Path) -> None:
+        begun = seconds_since_start()
+        assert self.run(data / "b", tmp_path / "out").code == 0
+
+        report = json.loads((tmp_path / "out" / "Other-1" / "run_report.json").read_text())
+
+        assert begun is not None
+        assert report["seconds_from_program_start_to_case"] > begun
+        assert set(report["seconds"]) == {"read", "network", "measure", "write"}
+        assert seconds_since_start(tmp_path) is None  # no /proc there
 
     @pytest.mark.parametrize("more", ["--resume", "--overwrite"])
     def test_a_folder_that_is_not_ours_is_never_replaced(self, data: Path, tmp_path: Path, more: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from brainunet.config import PreprocessConfig
-from brainunet.data.volumes import description_of
+from brainunet.data.volumes import description_of, read_volume
 from brainunet.data.written_volumes import write_volume_like
 from brainunet.errors import DataError, MissingModality
 from brainunet.labels import Label, Modality, Region
@@ -76,7 +76,7 @@ def test_a_ball_comes_back_from_the_network_grid_where_it_was(tmp_path: Path, sp
 
     coarse = np.stack([1 - bright, bright])
     back = labels_on_files_grid(coarse, read) == 1
-    fine = probabilities_on_files_grid(coarse, read)
+    fine = np.stack(list(probabilities_on_files_grid(coarse, read)))
 
     truth = ball((x, y, z), sides, 7)
     assert 2 * (back & truth).sum() / (back.sum() + truth.sum()) > 0.9
@@ -86,10 +86,10 @@ def test_a_ball_comes_back_from_the_network_grid_where_it_was(tmp_path: Path, sp
 
 def test_detail_too_fine_for_1_mm_fades_and_makes_no_pattern(tmp_path: Path) -> None:
     case = ball_case(tmp_path, np.diag([0.25, 1.0, 1.0, 1.0]), (176, 44, 44))
-    for path in case.images.values():
+    for number, path in enumerate(case.images.values()):
         image = nib.load(path)
         array = np.asarray(image.dataobj).astype(np.float32)
-        array[array > 0] = 100
+        array[array > 0] = 100 + number
         slope = 20 * np.arange(44) * (array > 0)  # most of the image's standard deviation, which becomes 1
         stripes = np.where(np.arange(176) % 5 < 2, 60, -40)[:, None, None] * (array > 0)  # every 1.25 mm: at 1 mm, every 5 mm
         nib.save(nib.Nifti1Image(array + slope + stripes, image.affine), path)
@@ -145,7 +145,7 @@ class TestInputs:
         read = read_case(found, THREE, PreprocessConfig())
 
         assert read.missing == (Modality.T2W,)
-        assert list(read.pictures) == [Modality.T1C, Modality.T2F]
+        np.testing.assert_array_equal(read.picture, read_volume(case.images[Modality.T1C]).array)
         assert [bool(channel.any()) for channel in read.image] == [True, False, True]
         with pytest.raises(MissingModality, match=r"at most 2 may be missing"):
             case_of_files(
@@ -178,8 +178,8 @@ def test_small_parts_become_what_lies_around_them_and_the_largest_tumour_stays()
 
     assert (cleared[28, 28, 28], cleared[22, 22, 22]) == (Label.BACKGROUND, Label.BACKGROUND)
     assert (cleared[10, 10, 10], cleared[5, 5, 5], cleared[4, 4, 4]) == (Label.SNFH, Label.NETC, Label.NETC)
-    told = {region: (parts.components, parts.voxels) for region, parts in removed.items()}
-    assert told == {Region.WT: (2, 65), Region.TC: (1, 1), Region.ET: (1, 1)}
+    told = {region: (parts.components, parts.voxels, parts.volume_mm3) for region, parts in removed.items()}
+    assert told == {Region.WT: (2, 65, 65.0), Region.TC: (1, 1, 1.0), Region.ET: (1, 1, 1.0)}
     alone = np.zeros((9, 9, 9), np.uint8)
     alone[4, 4, 4] = Label.SNFH
     np.testing.assert_array_equal(without_small_components(alone, 1.0, dict.fromkeys(Region, 50.0))[0], alone)
@@ -202,7 +202,7 @@ def test_each_rule_asks_for_a_look_at_its_own_case_and_only_then(rule: str) -> N
     brain = np.zeros((60, 60, 60), bool)
     brain[3:-3, 3:-3, 3:-3] = True
     tumour = np.zeros_like(brain)
-    entropy = 0.6 if rule == "unsure" else 0.1
+    entropy = 150 if rule == "unsure" else 25
     label = Label.SNFH if rule == "no_core" else Label.NETC
     if rule == "tiny":
         tumour[20:23, 20:23, 20:23] = True
@@ -221,7 +221,7 @@ def test_each_rule_asks_for_a_look_at_its_own_case_and_only_then(rule: str) -> N
     elif rule != "none_found":
         tumour[20:30, 20:30, 20:30] = True
     labels = np.where(tumour, label, 0).astype(np.uint8)
-    figures = statistics(labels, (1, 1, 1), np.full(tumour.shape, entropy, np.float32))
+    figures = statistics(labels, (1, 1, 1), np.full(tumour.shape, entropy, np.uint8))
     missing = (Modality.T2F,) if rule == "missing_modality" else ()
     withdrawn = "left and right swapped" if rule == "withdrawn_model" else None
     finding = Finding(labels, brain, (1.0, 1.0, 1.0), figures, missing, withdrawn)

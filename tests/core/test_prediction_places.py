@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,10 @@ class BrightIsEnhancing:
     def describe(self) -> dict[str, str | int]:
         return {}
 
-    def predict(self, image: npt.NDArray[np.floating]) -> Prediction:
+    def require_room(self, beside_bytes: int) -> None:
+        pass
+
+    def predict(self, image: npt.NDArray[np.floating], beside_bytes: int) -> Prediction:
         bright = 1 / (1 + np.exp(-6 * (np.asarray(image[0], np.float32) - 2)))
         probabilities = np.zeros((4, *image.shape[1:]), np.float32)
         probabilities[Label.BACKGROUND], probabilities[Label.ET] = 1 - bright, bright
@@ -68,3 +72,22 @@ def test_a_spot_is_found_where_it_is(tmp_path: Path, axes: str, spacing: tuple[f
     assert np.abs(np.linalg.inv(matrix) @ off_mm).max() < 0.25
     ml = done.statistics["ET"]["volume_ml"]
     assert ml == pytest.approx(spot.sum() * abs(np.linalg.det(matrix)) / 1000, rel=1e-4)
+
+
+def test_a_small_part_is_told_by_region_on_the_page_and_among_the_figures(tmp_path: Path) -> None:
+    shape = (58, 60, 62)
+    places = np.moveaxis(np.indices(shape), 0, -1)
+    brain, spot, speck = (np.linalg.norm(places - at, axis=-1) for at in ((29, 30, 31), (20, 30, 31), (42, 30, 31)))
+    for number, modality in enumerate(THREE):
+        image = np.random.default_rng(number).normal(100, 3, shape) + 200 * ((spot < 6) | (speck <= 2))
+        nib.save(nib.Nifti1Image((image * (brain < 24)).astype(np.float32), np.eye(4)), tmp_path / f"P-{modality}.nii.gz")
+    found = cases_to_segment([tmp_path], THREE).cases
+
+    ((done,), _) = predict_cases([("P", found[0])], BrightIsEnhancing(), tmp_path / "out", Wanted())
+
+    told = json.loads((done.folder / "statistics.json").read_text())["removed_components"]
+    assert told["WT"] == {"components": 1, "voxels": 33, "volume_mm3": 33.0}  # voxels within 2 of a point of the lattice
+    assert told == json.loads((done.folder / "run_report.json").read_text())["removed_components"]
+    page = (done.folder / "report.html").read_text()
+    assert "WT: 1 of up to 50 mm3, 33 mm3 in all" in page
+    assert "TC:" not in page  # it went with the whole tumour

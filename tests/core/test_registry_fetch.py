@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brainunet.errors import BrainUNetError, FederationError
-from brainunet.registry.fetch import FIRST_PAUSE_S, LONGEST_PAUSE_S, Part, fetch, held
+from brainunet.registry.fetch import Part, fetch, held
+from brainunet.registry.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from brainunet.registry.records import Release
 from brainunet.registry.troubles import Passing
 from tests.support.rights import full_disk, largest_file

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,11 +13,20 @@ import pytest
 from brainunet import home_folder
 from brainunet.certificates import new_site_key, write_site_key
 from brainunet.errors import BrainUNetError, ConfigError, FederationError, UsageError
+from brainunet.folders import FolderKind, hold_folder
 from brainunet.kit import seal
 from brainunet.registry.access import access_by
 from brainunet.registry.choosing import chosen, place_of
 from brainunet.registry.keep import digest_of
-from brainunet.registry.pulled import PulledModel, all_pulled, last_pulled, mark_withdrawn, no_longer_listed, remember
+from brainunet.registry.pulled import (
+    PulledModel,
+    all_pulled,
+    last_pulled,
+    mark_withdrawn,
+    no_longer_listed,
+    remember,
+    withdrawn_file,
+)
 from brainunet.registry.records import Release
 from tests.support.health import Federation
 from tests.support.registries import Publisher
@@ -88,6 +99,61 @@ def test_a_damaged_list_is_refused_with_a_remedy(home: Path, content: bytes) -> 
 
     with pytest.raises(ConfigError, match="Remove it and pull again"):
         last_pulled(home)
+
+
+def _remember_ten(home: Path, who: int) -> None:
+    for number in range(10):
+        remember(home, model(home, f"v{who}-{number}", bytes([who, number])))
+
+
+def test_pulls_at_once_lose_no_line(home: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    both = [fork.Process(target=_remember_ten, args=(home, who)) for who in range(3)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    assert sorted(known.name for known in all_pulled(home)) == sorted(f"v{w}-{n}" for w in range(3) for n in range(10))
+    assert not list(home.rglob("*.part"))
+
+
+def test_a_pull_waits_for_another_s_line_and_clears_what_a_killed_one_left(home: Path) -> None:
+    first = model(home)
+    remember(home, first)
+    left = home / home_folder.MODELS / ".pulled.json.0123abcd.part"
+    left.touch()
+    with hold_folder(home / home_folder.MODELS, FolderKind("pull", frozenset(), "", ())):
+        waiting = threading.Thread(target=remember, args=(home, model(home, "v2", b"other")))
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+        assert all_pulled(home) == (first,)
+    waiting.join(20)
+    assert [known.name for known in all_pulled(home)] == ["v1", "v2"]
+    assert not left.exists()
+
+
+def test_a_list_that_changes_nothing_needs_no_right_to_write(home: Path) -> None:
+    remember(home, model(home))
+    with hold_folder(home / home_folder.MODELS, FolderKind("pull", frozenset(), "", ())):
+        assert mark_withdrawn(home, "glioma", {"00" * 32: "another"}) == ()
+
+
+def test_a_withdrawn_model_is_known_by_its_bytes_under_any_name(home: Path, tmp_path: Path) -> None:
+    mine, other = model(home), model(home, "v2", b"other")
+    remember(home, mine)
+    remember(home, other)
+    copy = tmp_path / "copy.safetensors"
+    shutil.copy(mine.path, copy)
+    assert withdrawn_file(home, copy) is None
+    mark_withdrawn(home, "glioma", {mine.sha256: "left and right swapped", other.sha256: None})
+
+    found = withdrawn_file(home, copy)
+    assert found is not None
+    assert (found.name, found.withdrawn) == ("v1", "left and right swapped")
+    assert withdrawn_file(home, other.path) is None
+    assert withdrawn_file(home, tmp_path / "nowhere") is None
+    assert withdrawn_file(home, tmp_path) is None
 
 
 def test_a_withdrawal_is_written_down_for_those_who_have_no_network(home: Path) -> None:
