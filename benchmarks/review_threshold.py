@@ -26,7 +26,7 @@ from brainunet.data.volumes import read_volume
 from brainunet.inference.prediction import Prediction
 from brainunet.inference.segmenter import open_segmenter
 from brainunet.labels import Label
-from brainunet.prediction.grid import labels_on_files_grid, read_case
+from brainunet.prediction.grid import maps_on_files_grid, read_case
 from brainunet.terminal import progress_bar
 
 POOR: Final = 0.85
@@ -48,8 +48,7 @@ def _expected_error(prediction: Prediction) -> float:
 
 
 def _undecided(prediction: Prediction) -> float:
-    p = _tumour(prediction)
-    return np.count_nonzero((p > 0.2) & (p < 0.8)) / np.count_nonzero(prediction.labels != Label.BACKGROUND)
+    return prediction.undecided or 0.0
 
 
 def _tumour(prediction: Prediction) -> npt.NDArray[np.float32]:
@@ -87,7 +86,7 @@ def main() -> None:
                 if case.label is None or not prediction.labels.any():
                     continue
                 truth = read_label(case.label, read_volume(case.label), case.convention) != Label.BACKGROUND
-                made = labels_on_files_grid(prediction.probabilities, read) != Label.BACKGROUND
+                made = maps_on_files_grid(prediction.probabilities, read, uncertainty=False)[0] != Label.BACKGROUND
                 dice = 2 * np.count_nonzero(truth & made) / (np.count_nonzero(truth) + np.count_nonzero(made))
                 rows.append([dice, *(measure(prediction) for measure in MEASURES.values())])
                 values = " ".join(f"{value:>22.3f}" for value in rows[-1][1:])

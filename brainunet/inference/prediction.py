@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from brainunet.config import Window
 from brainunet.inference.window import FloatArray
+from brainunet.labels import Label
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,19 @@ class Prediction:
     def entropy(self) -> FloatArray:
         """(X, Y, Z) float32: 0 where one label is certain, 1 where all are as likely. Computed anew each time."""
         return entropy_of(self.probabilities)
+
+    @property
+    def undecided(self) -> float | None:
+        """Voxels that are tumour with a probability of 20 to 80 %, of any of its labels, as a share of those labelled so.
+
+        Of what a network knows of its own doubt this went best with Dice (``benchmarks/review_threshold.py``); entropy, which
+        counts the doubt between two labels of the tumour too, did not go with it. None where nothing was labelled tumour.
+        """
+        tumour = np.count_nonzero(self.labels != Label.BACKGROUND)
+        if not tumour:
+            return None
+        background = self.probabilities[Label.BACKGROUND]
+        return np.count_nonzero((background > 0.2) & (background < 0.8)) / tumour
 
 
 def entropy_of(probabilities: Iterable[FloatArray]) -> FloatArray:

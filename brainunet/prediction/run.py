@@ -166,6 +166,7 @@ def _one(name: str, case: Case, segmenter: Segments, folder: Path, wanted: Wante
                 "spacing_mm": list(read.spacing_mm),
                 "resampled_to_1mm": read.resampled,
                 "removed_components": segmented.removed_told,
+                "undecided_share": prediction.undecided,
                 "seconds": seconds,
                 "seconds_from_program_start_to_case": None if waited is None else round(waited, 2),
                 "peak_memory_bytes": _peak_bytes(),
@@ -192,7 +193,9 @@ def _segmented(name: str, case: Case, read: ReadCase, prediction: Prediction, wa
         entropy=entropy,
         probabilities=probabilities_on_files_grid(made, read) if wanted.probabilities else None,
         statistics=figures,
-        review=reasons_to_review(Finding(labels, read.brain, read.spacing_mm, figures, read.missing, wanted.withdrawn)),
+        review=reasons_to_review(
+            Finding(labels, read.brain, read.spacing_mm, figures, prediction.undecided, read.missing, wanted.withdrawn)
+        ),
         demo=wanted.demo,
     )
 

@@ -14,6 +14,7 @@ from brainunet.config import PreprocessConfig
 from brainunet.data.volumes import description_of, read_volume
 from brainunet.data.written_volumes import write_volume_like
 from brainunet.errors import DataError, MissingModality
+from brainunet.inference.prediction import Prediction, RunFacts
 from brainunet.labels import Label, Modality, Region
 from brainunet.prediction.components import without_small_components
 from brainunet.prediction.grid import interpolate, labels_on_files_grid, probabilities_on_files_grid, read_case
@@ -202,7 +203,7 @@ def test_each_rule_asks_for_a_look_at_its_own_case_and_only_then(rule: str) -> N
     brain = np.zeros((60, 60, 60), bool)
     brain[3:-3, 3:-3, 3:-3] = True
     tumour = np.zeros_like(brain)
-    entropy = 150 if rule == "unsure" else 25
+    undecided = 0.31 if rule == "unsure" else 0.29
     label = Label.SNFH if rule == "no_core" else Label.NETC
     if rule == "tiny":
         tumour[20:23, 20:23, 20:23] = True
@@ -221,8 +222,21 @@ def test_each_rule_asks_for_a_look_at_its_own_case_and_only_then(rule: str) -> N
     elif rule != "none_found":
         tumour[20:30, 20:30, 20:30] = True
     labels = np.where(tumour, label, 0).astype(np.uint8)
-    figures = statistics(labels, (1, 1, 1), np.full(tumour.shape, entropy, np.uint8))
+    figures = statistics(labels, (1, 1, 1), np.full(tumour.shape, 255, np.uint8))
     missing = (Modality.T2F,) if rule == "missing_modality" else ()
     withdrawn = "left and right swapped" if rule == "withdrawn_model" else None
-    finding = Finding(labels, brain, (1.0, 1.0, 1.0), figures, missing, withdrawn)
+    finding = Finding(labels, brain, (1.0, 1.0, 1.0), figures, undecided, missing, withdrawn)
     assert list(reasons_to_review(finding)) == ([] if rule == "nothing" else [rule])
+
+
+def test_doubt_is_counted_where_tumour_is_neither_likely_nor_unlikely_whichever_of_its_labels_it_is() -> None:
+    background = np.array([0.9, 0.7, 0.1, 0.3, 0.05, 0.04, 0.02, 0.01, 0.21, 0.81], np.float32).reshape(10, 1, 1)
+    split = np.stack(
+        [background, (1 - background) / 2, (1 - background) / 2, np.zeros_like(background)]
+    )  # two labels as likely
+
+    how = RunFacts("torch", "fp32", "cpu", 1, "one-pass", None, 1, 0, 0.0, 0.0)
+
+    # labelled tumour: all but 0.9, 0.7 and 0.81, and 0.3 (0.35 twice is more); undecided: 0.7, 0.3, 0.21
+    assert Prediction(split, how).undecided == 3 / 7
+    assert Prediction(np.stack([1 - 0 * background, *(0 * split[1:])]), how).undecided is None
