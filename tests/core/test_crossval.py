@@ -33,6 +33,7 @@ def test_crossval_scores_every_case_once_by_a_model_that_has_not_seen_it(data: P
     assert sorted(left_out) == IDS
     means = [summary["folds"][name]["dice"]["WT"] for name in summary["folds"]]
     assert summary["dice_over_all_cases"]["WT"] == pytest.approx(sum(means) / 3)  # two cases each
+    assert summary["empty_truths"] == {"ET": 0, "TC": 0, "WT": 0, "NETC": 0, "SNFH": 0}
 
 
 def test_crossval_taken_up_again_does_nothing_twice(data: Path, tmp_path: Path) -> None:

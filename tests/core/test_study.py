@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from brainunet.cli import main as brainunet
 from brainunet.commands.train import new_study
 from brainunet.config import TrainConfig, ValidationConfig
 from brainunet.data.phantom import write_phantoms
+from brainunet.labels import Label
 from brainunet.modelfile import read_model
 from brainunet.settings import load
 from brainunet.starter import STARTER
@@ -21,6 +24,7 @@ from brainunet.study.fit import Scored, fit
 from brainunet.study.run import Study
 from brainunet.study.settings import FitConfig, stage_names, stage_settings
 from brainunet.training.checkpoint import Checkpoint
+from tests.support.cases import tumour, write_case
 from tests.support.nets import network
 from tests.support.prepared import prepared_case
 from tests.support.simulation import run
@@ -55,6 +59,24 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(data: Path,
         digests.append(read_model(tmp_path / name / "last.safetensors")[1].weights_sha256)
 
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_region_that_no_truth_has_is_told_without_a_figure(tmp_path: Path) -> None:
+    without_et = np.where(tumour() == Label.ET, Label.NETC, tumour()).astype(np.uint8)
+    for case in IDS[:3]:
+        write_case(tmp_path / "data", case, label=tumour() if case == IDS[1] else without_et)
+
+    ended = trained(tmp_path / "data", tmp_path / "one", "--validation", IDS[0], "--set", "train.steps=1")
+    assert ended.code == 0, ended.err
+    assert "last model (step 1): Dice ET in no case, TC 0." in ended.out
+    assert "; one case\n" in ended.out
+    assert summary_of(tmp_path / "one")["empty_truths"] == {"ET": 1, "TC": 0, "WT": 0, "NETC": 0, "SNFH": 0}
+
+    ended = trained(tmp_path / "data", tmp_path / "two", "--validation", f"{IDS[0]},{IDS[1]}", "--set", "train.steps=1")
+    assert ended.code == 0, ended.err
+    assert re.search(r"last model \(step 1\): Dice ET 0\.\d{3} \(1 of 2 cases without\), TC .*; mean of 2 cases\n", ended.out)
+    told = {row["region"]: (row["n"], row["empty"]) for row in rows_of(tmp_path / "two" / "scores.csv")}
+    assert told == {"ET": ("2", "1"), "TC": ("2", "0"), "WT": ("2", "0"), "NETC": ("2", "0"), "SNFH": ("2", "0")}
 
 
 def fitted(tmp_path: Path, **settings: Any) -> tuple[int, str, list[Scored]]:
