@@ -16,7 +16,7 @@ from brainunet.errors import ConfigError
 from brainunet_server.authority import Authority, certify_site, make_authority
 from brainunet_server.federation import Folder
 from brainunet_server.membership import Membership
-from brainunet_server.roster import Roster, write_roster
+from brainunet_server.roster import Roster
 from brainunet_server.status import SiteState
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -88,7 +88,7 @@ class Followed:
         self.follow(Roster())
 
     def write(self, roster: Roster) -> None:
-        write_roster(self.folder.roster, roster)
+        self.folder.roster.write_bytes(roster.content())
         self.written += 1  # a coordinator takes longer than a tick of the disk's clock for two commands
         os.utime(self.folder.roster, (0, 1_700_000_000 + self.written))
 

@@ -65,6 +65,10 @@ def run_rounds(writer: StoreWriter, last: int) -> None:
         writer.record_model(saved(number))
 
 
+def newest_model(reader: StoreReader, run_id: str) -> int | None:
+    return max((model.round for model in reader.models(run_id)), default=None)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
