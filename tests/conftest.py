@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -20,7 +21,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("no deadline", deadline=None)
 settings.register_profile("repeatable", deadline=None, derandomize=True)  # for a gate: one commit, one answer
+settings.register_profile("quick", deadline=None, max_examples=25)  # for `make check`; `make test` takes all
 settings.load_profile("no deadline")
+
+
+def pytest_collection_finish() -> None:
+    """What importing all tests has made stays to the end: the collector need not go over it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
