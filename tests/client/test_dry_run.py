@@ -110,6 +110,7 @@ def test_the_last_task_received_is_done_when_none_is_given(home: Home, data: Pat
     assert facts["task"] == {"source": "the last task received", "kind": "train_task", "run": "glioma-1", "round": 8}
 
 
+@pytest.mark.slow
 def test_after_a_run_whose_last_task_only_scores_a_training_of_its_model_shows_all_that_would_leave(
     home: Home, data: Path
 ) -> None:

@@ -135,6 +135,7 @@ def stop_after(steps: list[int], last: int) -> KeepGoing:
     return lambda: last not in steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", MOST_FIRST)
 def test_a_training_stopped_and_taken_up_again_ends_where_one_without_a_stop_does(
     norm: Norm, site: Site, tmp_path: Path

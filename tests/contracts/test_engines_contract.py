@@ -211,6 +211,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", first_fast(*DAMAGES))
 def test_a_graph_that_was_damaged_or_is_of_another_model_is_made_anew(
     tmp_path: Path, random_models: Callable[..., Path], damage: str
@@ -267,6 +268,7 @@ def test_whether_bf16_is_right_is_tried_once_for_a_model_and_a_processor(tmp_pat
     assert not openvino_graph.Graph(None, None, {}).remembered("bf16 on this", lambda: False)
 
 
+@pytest.mark.slow
 def test_a_model_in_a_folder_that_cant_be_written_is_used_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_model(tmp_path)
     kept(model).write_text("in the way")

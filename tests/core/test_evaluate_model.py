@@ -54,6 +54,7 @@ def test_a_model_s_own_predictions_are_scored_on_the_full_grid(tmp_path: Path, p
     assert settings["weights_sha256"] == weights().digest
 
 
+@pytest.mark.slow
 def test_made_up_cases_and_a_model_of_them_are_named_wherever_figures_are(tmp_path: Path, phantoms: Path) -> None:
     out = tmp_path / "out"
 

@@ -85,6 +85,7 @@ class TestCommand:
         assert "the same image as t1c and as t2w" in ended.err
         assert not (tmp_path / "out" / SECRET).exists()
 
+    @pytest.mark.slow
     def test_a_model_that_saw_phantoms_and_patients_is_for_demonstrations_too(self, data: Path, tmp_path: Path) -> None:
         weights, card = read_model(STARTER)
         mixed = tmp_path / "mixed.safetensors"
@@ -186,6 +187,7 @@ class TestCommand:
         page = (tmp_path / "out" / SECRET / "report.html").read_text(encoding="utf-8")
         assert "the federation has withdrawn the model: left and right swapped" in page
 
+    @pytest.mark.slow
     def test_output_is_kept_by_resume_and_replaced_by_overwrite_and_else_refused(self, data: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         assert self.run(data, out).code == 0
@@ -205,6 +207,7 @@ class TestCommand:
         assert self.run(data, out, "--overwrite").code == 0
         assert not (out / SECRET / "mine.txt").exists()
 
+    @pytest.mark.slow
     def test_a_batch_that_was_killed_leaves_whole_cases_and_goes_on_with_the_others(self, tmp_path: Path) -> None:
         for number in range(6):
             ball_case(tmp_path / "data" / f"{number}", np.diag([1.0, 1.0, 1.0, 1.0]), (40, 40, 40), f"P{number}")

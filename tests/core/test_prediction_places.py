@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +37,15 @@ class BrightIsEnhancing:
         return Prediction(probabilities, RunFacts("torch", "fp32", "cpu", 1, "one-pass", None, 1, 0, 0.0, 0.0))
 
 
-@pytest.mark.parametrize("turned_by", [0.0, 0.3], ids=["straight", "oblique"])
-@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.5, 0.6, 0.5), (0.8, 1.3, 3.0)], ids=str)
-@pytest.mark.parametrize("axes", ["RAS", "LPS", "LAS", "PSR", "SAL"])
+AXES, SPACINGS = ("RAS", "LPS", "LAS", "PSR", "SAL"), ((1.0, 1.0, 1.0), (0.5, 0.6, 0.5), (0.8, 1.3, 3.0))
+STRAIGHT, OBLIQUE = 0.0, 0.3
+FAST = (("LPS", SPACINGS[0], STRAIGHT), ("PSR", SPACINGS[2], OBLIQUE))
+OTHERS = [grid for grid in product(AXES, SPACINGS, (STRAIGHT, OBLIQUE)) if grid not in FAST]
+
+
+@pytest.mark.parametrize(
+    ("axes", "spacing", "turned_by"), [*FAST, *(pytest.param(*grid, marks=pytest.mark.slow) for grid in OTHERS)]
+)
 def test_a_spot_is_found_where_it_is(tmp_path: Path, axes: str, spacing: tuple[float, float, float], turned_by: float) -> None:
     order = nib.orientations.inv_ornt_aff(nib.orientations.axcodes2ornt(axes), (1, 1, 1))[:3, :3]
     cos, sin = np.cos(turned_by), np.sin(turned_by)

@@ -26,6 +26,7 @@ from brainunet.study.settings import FitConfig, stage_names, stage_settings
 from brainunet.training.checkpoint import Checkpoint
 from tests.support.cases import tumour, write_case
 from tests.support.nets import network
+from tests.support.pace import first_fast
 from tests.support.prepared import prepared_case
 from tests.support.simulation import run
 from tests.support.trainings import IDS, TINY, rows_of, summary_of, trained, write_cases
@@ -123,12 +124,12 @@ def test_from_a_model_its_card_gives_the_network_and_the_line(data: Path, tmp_pa
 
 @pytest.mark.parametrize(
     ("made_up", "of_others", "flag", "seen"),
-    [
-        (2, [], (), "phantoms"),
+    first_fast(
         (1, IDS[:1], (), "phantoms and real cases"),
+        (2, [], (), "phantoms"),
         (0, IDS[:2], (), "real cases"),
         (0, IDS[:2], ("--phantoms",), "phantoms"),
-    ],
+    ),
 )
 def test_a_model_of_made_up_cases_says_so_without_being_told(
     made_up: int, of_others: Sequence[str], flag: tuple[str, ...], seen: str, data: Path, tmp_path: Path

@@ -166,6 +166,7 @@ def test_what_the_server_says_of_the_round_in_progress_is_shown(
     assert "waits for replies until" in left.proto.help
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damaged", ["", "{", "[]", '{"state": 7}', '{"run": "fed-1", "updated_at": "yesterday"}'])
 def test_a_damaged_status_is_left_out(damaged: str, show: Show, database: Path, tmp_path: Path, federation: str) -> None:
     (tmp_path / "status.json").write_text(damaged)

@@ -237,6 +237,7 @@ def test_an_error_of_ours_says_nothing_of_itself_to_the_caller(
     assert refused.value.details() == "an error of the registry itself; tell the coordinator"
 
 
+@pytest.mark.slow
 def test_a_second_registry_on_the_same_port_is_refused(publisher: Publisher, served: Served) -> None:
     command = [str(BIN / "flower-server"), "registry", str(publisher.folder.path), "--listen", "127.0.0.1"]
     command += ["--port", str(served.site_port), "--readers-port", "0"]

@@ -175,6 +175,7 @@ def backend_of(connection: Connection) -> int:
     return pid
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_away_is_waited_for_only_so_long(server: Server) -> None:
     with StoreWriter(server.new_url(), wait_s=0.3) as writer:
         writer.start_run(RUN)

@@ -40,6 +40,7 @@ def test_every_site_keeps_to_the_epsilon_and_tells_no_loss(cases: Path, tmp_path
         assert {(site["loss"], site["seconds"]) for site in entry["sites"].values()} == {(None, None)}
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_models_and_privacy_other_ones(finished: Path, cases: Path, tmp_path: Path) -> None:
     summary_of(tmp_path / "again", "--data", cases, "--sites", "2", *PRIVATE)
     summary_of(tmp_path / "plain", "--data", cases, "--sites", "2", "--seed", "5")
