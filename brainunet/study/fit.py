@@ -20,7 +20,8 @@ from brainunet.records import SiteScore, Structure
 from brainunet.study.settings import FitConfig
 from brainunet.training.average import averaged
 from brainunet.training.checkpoint import Checkpoint
-from brainunet.training.loop import Training, begin, learning_rate_at, take_step
+from brainunet.training.loop import Training, begin, take_step
+from brainunet.training.optimizer import learning_rate_at
 from brainunet.training.whole_cases import takes_whole
 
 FOREVER: Final = 10**9  # steps

@@ -15,8 +15,8 @@ from brainunet.config import PreprocessConfig
 from brainunet.errors import BrainUNetError
 from brainunet.model import set_weights, weights_of
 from brainunet.records import TrainTask
-from brainunet.training.loop import optimizer_for
 from brainunet.training.loop import train as train_network
+from brainunet.training.optimizer import optimizer_for
 from brainunet.training.seeds import derive
 from brainunet_client.site import Site
 from brainunet_client.tasks import checkpoint_of, train
