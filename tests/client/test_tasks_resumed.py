@@ -106,6 +106,7 @@ def test_the_checkpoint_of_another_task_is_not_taken_up(change: dict[str, Any], 
     assert weights_of(made).digest == weights_of(network()).digest
 
 
+@pytest.mark.slow
 def test_where_another_task_was_cut_off_a_training_ends_as_if_there_had_been_none(site: Site, tmp_path: Path) -> None:
     received = weights()
     other = train_task(received, round=4)
@@ -130,6 +131,7 @@ def test_the_checkpoint_of_the_same_task_is_taken_up_and_gone_once_there_is_a_re
     assert list(site.work.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_stops_the_work_with_words(site: Site) -> None:
     with largest_file(10), pytest.raises(BrainUNetError, match=r"training\.ckpt: it can't be written"):
         train(train_task(weights(), steps=26), site)

@@ -148,7 +148,7 @@ def test_any_size_and_norm_gives_the_same_numbers(
     np.testing.assert_allclose(made.probabilities.sum(axis=0), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", first_fast(*ENGINES))
 @pytest.mark.parametrize("modalities", [(Modality.T2F,), pytest.param(tuple(Modality), marks=pytest.mark.slow)], ids=len)
 def test_a_model_of_one_modality_or_of_four_works(
     random_models: Callable[..., Path], engine: Any, modalities: tuple[Modality, ...]
@@ -175,7 +175,7 @@ def test_what_is_no_image_for_the_model_is_refused(starter: Path, engine: Any) -
             segmenter.predict(wrong)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", first_fast("openvino", "torch"))
 def test_turned_over_images_are_averaged(starter: Path, image: FloatArray, engine: Any) -> None:
     crop = image[:, 20:60, 20:60, 20:60]
     averaged = open_segmenter(starter, options(engine, precision="fp32", way="one-pass", tta=True))

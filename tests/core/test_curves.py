@@ -25,6 +25,4 @@ def test_a_region_that_no_case_has_is_not_drawn_and_one_that_some_have_is(tmp_pa
 
 
 def test_the_legend_says_how_many_cases_are_without_a_region(tmp_path: Path) -> None:
-    drawn = [picture(tmp_path, et=0.5, without_et=number) for number in (0, 1, 2)]
-
-    assert len(set(drawn)) == 3
+    assert picture(tmp_path, et=0.5, without_et=1) != picture(tmp_path, et=0.5, without_et=2)

@@ -51,6 +51,7 @@ def parted(split: dict[str, list[str]]) -> set[str]:
     return {TOLD[case] for case in split["train"]} & {TOLD[case] for case in split["validation"]}
 
 
+@pytest.mark.slow  # of the folds alone: test_splits.py
 def test_every_fold_keeps_a_patient_of_the_list_on_one_side(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     ended = command("crossval", data, out, "--folds", "3", "--patients", listed(tmp_path, TOLD))

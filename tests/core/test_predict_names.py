@@ -72,6 +72,7 @@ def test_pseudonyms_are_given_only_while_nobody_else_gives_them_in_the_same_fold
     assert [path.name for path in out.iterdir()] == ["X"]
 
 
+@pytest.mark.slow
 def test_json_of_a_case_that_failed_holds_no_name_under_a_pseudonym(data: Path, tmp_path: Path) -> None:
     broken = data / "a" / f"{SECRET}-t2f.nii.gz"
     broken.write_bytes(broken.read_bytes()[:500])
@@ -118,6 +119,7 @@ def test_any_name_that_a_file_can_have_is_told_and_takes_over_no_screen_page_or_
     assert "<b>" not in (tmp_path / "out" / name / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_name_too_long_for_files_is_told_and_the_others_go_on(data: Path, tmp_path: Path) -> None:
     ball_case(tmp_path / "long", np.eye(4), (40, 40, 40), "ö" * 100)  # sorts after the others: 200 bytes
     ball_case(data / "c", np.eye(4), (40, 40, 40), "A" * 235)

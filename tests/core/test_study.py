@@ -103,6 +103,7 @@ def test_by_the_clock_it_ends_by_minutes_with_a_scoring_of_the_last_step(tmp_pat
     assert scores[-1].seconds >= 0.12
 
 
+@pytest.mark.slow  # of a resume: test_study_resumed.py
 def test_a_finished_training_taken_up_again_is_finished(tmp_path: Path) -> None:
     first, again = fitted(tmp_path), fitted(tmp_path)
 
