@@ -221,6 +221,7 @@ def test_an_empty_store_says_what_to_do_next(page: str, show: Show, database: Pa
     assert test.code[0].value.startswith(("flower-server run DIR", "brainunet-simulate --phantom"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", NAMES)
 def test_a_run_that_has_only_begun_is_no_problem(page: str, show: Show, database: Path) -> None:
     with StoreWriter(database) as writer:

@@ -26,6 +26,8 @@ from tests.support.store import NOON, RUN, dice, saved
 
 __all__ = ["server"]  # a fixture
 
+pytestmark = pytest.mark.slow  # one restart, of a server that is there already: test_store.py
+
 ABSENT = SiteRound(run_id=RUN.id, round=1, site="lagos", outcome="absent")
 SCORE, MODEL = dice(0, "lagos"), saved(0)
 
@@ -175,7 +177,6 @@ def backend_of(connection: Connection) -> int:
     return pid
 
 
-@pytest.mark.slow
 def test_a_server_that_stays_away_is_waited_for_only_so_long(server: Server) -> None:
     with StoreWriter(server.new_url(), wait_s=0.3) as writer:
         writer.start_run(RUN)
