@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,15 +10,17 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from brainunet.certificates import make_request, new_site_key, public_key_id, read_certificate, read_request
+from brainunet.certificates import make_request, public_key_id, read_certificate, read_request
 from brainunet.errors import ConfigError
-from brainunet_server.authority import Authority, certify_site, make_authority
+from brainunet_server.authority import Authority, certify_site
 from brainunet_server.federation import Folder
 from brainunet_server.membership import Membership
 from brainunet_server.roster import Roster
 from brainunet_server.status import SiteState
+from tests.support.rosters import NOW, Enrol, authority, enrol, keys
 
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+__all__ = ["authority", "enrol", "keys"]  # fixtures
+
 SILENCE_S = 100
 
 
@@ -50,29 +51,6 @@ class Doorbook:
 
     def nodes(self) -> list[Node]:
         return [self.heard.get(site, Node(site, online=False, last_heard=None)) for site in sorted(self.inside)]
-
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return make_authority("Glioma Africa")
-
-
-@pytest.fixture(scope="module")
-def keys() -> list[ec.EllipticCurvePrivateKey]:
-    return [new_site_key() for _ in range(3)]
-
-
-Enrol = Callable[[Roster, str, int], Roster]
-
-
-@pytest.fixture(scope="module")
-def enrol(authority: Authority, keys: list[ec.EllipticCurvePrivateKey]) -> Enrol:
-    """A roster with one site more: its name, and which of the keys it has."""
-
-    def enrolled(roster: Roster, name: str, key: int) -> Roster:
-        return roster.with_enrolled(name, certify_site(authority, read_request(make_request(keys[key], name))), NOW)
-
-    return enrolled
 
 
 @dataclass

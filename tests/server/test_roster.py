@@ -4,49 +4,26 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from brainunet.certificates import make_request, new_site_key, public_key_id, read_request
+from brainunet.certificates import public_key_id
 from brainunet.errors import BrainUNetError, ConfigError, UsageError
-from brainunet_server.authority import Authority, certify_site, make_authority, renew_site
+from brainunet_server.authority import Authority, renew_site
 from brainunet_server.roster import Roster, changing, read_roster
 from tests.support.rights import open_folder, ordinary_rights
+from tests.support.rosters import NOW, Enrol, authority, enrol, keys
 
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return make_authority("Glioma Africa")
-
-
-@pytest.fixture(scope="module")
-def keys() -> list[ec.EllipticCurvePrivateKey]:
-    return [new_site_key() for _ in range(3)]
+__all__ = ["authority", "enrol", "keys"]  # fixtures
 
 
 @pytest.fixture(scope="module")
 def key_ids(keys: list[ec.EllipticCurvePrivateKey]) -> list[str]:
     return [public_key_id(key.public_key()) for key in keys]
-
-
-Enrol = Callable[[Roster, str, int], Roster]
-
-
-@pytest.fixture(scope="module")
-def enrol(authority: Authority, keys: list[ec.EllipticCurvePrivateKey]) -> Enrol:
-    """A roster with one site more: its name, and which of the keys it has."""
-
-    def enrolled(roster: Roster, name: str, key: int) -> Roster:
-        return roster.with_enrolled(name, certify_site(authority, read_request(make_request(keys[key], name))), NOW)
-
-    return enrolled
 
 
 def test_an_enrolled_site_is_active_with_its_key_in_every_spelling(
