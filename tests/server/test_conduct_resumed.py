@@ -67,7 +67,7 @@ MOMENTS = [(exchange, who) for exchange in (1, 2, 3) for who in (*SITES, "all ha
 
 
 @pytest.mark.parametrize(
-    ("moment", "error"), [*((moment, KeyboardInterrupt) for moment in MOMENTS), ((2, "lagos"), MemoryError)]
+    ("moment", "error"), first_fast(((2, "lagos"), MemoryError), *((moment, KeyboardInterrupt) for moment in MOMENTS))
 )
 def test_cut_off_while_sites_answer_it_goes_on_to_the_same_end(
     tmp_path: Path, uninterrupted: dict[str, Any], moment: Moment, error: type[BaseException]

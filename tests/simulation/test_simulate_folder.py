@@ -106,6 +106,7 @@ def test_overwriting_the_model_that_it_is_to_start_from_is_refused(copied: Path,
     assert best.exists()
 
 
+@pytest.mark.slow
 def test_after_a_partition_that_cannot_be_made_the_folder_is_free_for_the_next_try(tmp_path: Path, cases: Path) -> None:
     ended = run(simulate, *TINY, "--data", cases, "--out", tmp_path / "out", "--sites", "4")
     assert ended.code == 4
