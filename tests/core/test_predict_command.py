@@ -187,7 +187,6 @@ class TestCommand:
         page = (tmp_path / "out" / SECRET / "report.html").read_text(encoding="utf-8")
         assert "the federation has withdrawn the model: left and right swapped" in page
 
-    @pytest.mark.slow
     def test_output_is_kept_by_resume_and_replaced_by_overwrite_and_else_refused(self, data: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         assert self.run(data, out).code == 0
