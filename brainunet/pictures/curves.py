@@ -49,7 +49,7 @@ def draw_curves(
         if known and empty[region] == cases:
             right.plot([], [], " ", label=f"{region} in no case")
         elif known:
-            label = f"{region}{without(cases, empty[region])}"
+            label = f"{region}{without(empty[region])}"
             right.plot(*zip(*known, strict=True), color=ON_WHITE[region], marker="o", markersize=3, linewidth=1.5, label=label)
     right.set(xlabel="step", ylabel=f"Dice, mean of {cases} validation case{'s' * (cases != 1)}", ylim=(-0.02, 1.02))
     if right.lines:

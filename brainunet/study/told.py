@@ -27,7 +27,7 @@ def words_of(dice: Mapping[Structure, float | None], cases: int, empty: Mapping[
     """Mean Dice of the regions over ``cases``, of which the truths of ``empty`` have none of a region.
 
     >>> words_of({"ET": 1.0, "TC": 0.75, "WT": 0.5}, 3, {"ET": 3, "TC": 1, "WT": 0})
-    'Dice ET in no case, TC 0.750 (1 of 3 cases without), WT 0.500; mean of 3 cases'
+    'Dice ET in no case, TC 0.750 (1 case without), WT 0.500; mean of 3 cases'
     >>> words_of({"ET": None, "TC": None, "WT": None}, 0, {"ET": 0, "TC": 0, "WT": 0})
     'no validation case'
     """
@@ -41,9 +41,9 @@ def figure_of(mean: float | None, cases: int, empty: int) -> str:
     """One region's mean with what it stands on; a region that no case has is not given a figure."""
     if mean is None:
         return "none"
-    return "in no case" if empty == cases else f"{mean:.3f}{without(cases, empty)}"
+    return "in no case" if empty == cases else f"{mean:.3f}{without(empty)}"
 
 
-def without(cases: int, empty: int) -> str:
-    """Words to stand behind a mean over ``cases``, some of them ``empty``; nothing to say where none is."""
-    return f" ({empty} of {cases} cases without)" if empty else ""
+def without(empty: int) -> str:
+    """Words to stand behind a mean over cases of which so many have none of the region; nothing where all have it."""
+    return f" ({empty} case{'s' * (empty != 1)} without)" if empty else ""

@@ -75,7 +75,7 @@ def test_a_region_that_no_truth_has_is_told_without_a_figure(tmp_path: Path) -> 
 
     ended = trained(tmp_path / "data", tmp_path / "two", "--validation", f"{IDS[0]},{IDS[1]}", "--set", "train.steps=1")
     assert ended.code == 0, ended.err
-    assert re.search(r"last model \(step 1\): Dice ET 0\.\d{3} \(1 of 2 cases without\), TC .*; mean of 2 cases\n", ended.out)
+    assert re.search(r"last model \(step 1\): Dice ET 0\.\d{3} \(1 case without\), TC .*; mean of 2 cases\n", ended.out)
     told = {row["region"]: (row["n"], row["empty"]) for row in rows_of(tmp_path / "two" / "scores.csv")}
     assert told == {"ET": ("2", "1"), "TC": ("2", "0"), "WT": ("2", "0"), "NETC": ("2", "0"), "SNFH": ("2", "0")}
 
