@@ -11,6 +11,8 @@ DEMO_OPTIONS ?= --phantom --sites 3 --partition centre --rounds 5 --set phantom.
 
 BIN := .venv/bin
 READY := .venv/.ready
+# Bytecode is kept, whatever the shell says: else each of the many processes that tests start compiles the project anew.
+unexport PYTHONDONTWRITEBYTECODE
 # Each worker takes tests in a row, so that what a file's tests share is made once, and at the end takes over from the other.
 PYTEST := $(BIN)/pytest $(if $(WORKERS),-n $(WORKERS) --dist worksteal) $(PYTEST_OPTIONS)
 
@@ -27,7 +29,7 @@ federation: $(READY) ## a coordinator and two hospitals as real processes on thi
 	deploy/federation-on-loopback.sh out/federation
 
 check: lint ## format, lint, types, import contracts, fast tests (about a minute)
-	$(PYTEST) -m "not slow and not faults"
+	$(PYTEST) --hypothesis-profile=quick -m "not slow and not faults"
 
 test: lint ## everything but the long fault runs: what check runs, and the slow tests
 	$(PYTEST) -m "not faults"

@@ -21,7 +21,7 @@ from brainunet.data.patches import PatchSource
 from brainunet.losses import loss_from
 from brainunet.model import build, default_device
 from brainunet.training.batches import batches
-from brainunet.training.loop import optimizer_for
+from brainunet.training.optimizer import optimizer_for
 from brainunet.training.precision import uses_bf16
 
 

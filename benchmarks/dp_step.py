@@ -88,7 +88,7 @@ def stepper(way: str, asked: argparse.Namespace) -> Callable[[], None]:
     from brainunet.losses import loss_from
     from brainunet.model import build, default_device
     from brainunet.model.forward import memory_order
-    from brainunet.training.loop import optimizer_for
+    from brainunet.training.optimizer import optimizer_for
     from brainunet.training.precision import uses_bf16
 
     return_memory_at_once()

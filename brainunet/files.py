@@ -38,11 +38,7 @@ def writing_aside(path: Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             flush_name(path)
     except OSError as error:
-        raise BrainUNetError(
-            path,
-            found=f"it can't be written: {error.strerror or error}",
-            remedy="free space on the disk, or choose a folder you may write to",
-        ) from None
+        raise _not_written(path, error) from None
     finally:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
@@ -96,11 +92,7 @@ def writing_folder_aside(path: Path, *, replace: bool = False) -> Iterator[Path]
             raise
         flush_name(path)
     except OSError as error:
-        raise BrainUNetError(
-            path,
-            found=f"it can't be written: {error.strerror or error}",
-            remedy="free space on the disk, or choose a folder you may write to",
-        ) from None
+        raise _not_written(path, error) from None
     finally:
         for folder in (aside, earlier):
             shutil.rmtree(folder, ignore_errors=True)
@@ -157,3 +149,11 @@ def write_new_private(path: Path, content: bytes) -> None:
                 expected="a free place for a new key",
                 remedy="keep that key; only if it may be lost for ever, move it away first",
             ) from None
+
+
+def _not_written(path: Path, error: OSError) -> BrainUNetError:
+    return BrainUNetError(
+        path,
+        found=f"it can't be written: {error.strerror or error}",
+        remedy="free space on the disk, or choose a folder you may write to",
+    )

@@ -15,6 +15,7 @@ from brainunet.commands import study_options as options
 from brainunet.commands.train import follow, network_named, new_study, with_patients
 from brainunet.errors import ConfigError, UsageError
 from brainunet.files import writing_aside
+from brainunet.study.told import REGIONS, figure_of
 from brainunet.terminal import progress_bar, require_resume_alone, telling_how_to_go_on
 
 if TYPE_CHECKING:
@@ -106,18 +107,14 @@ def crossval(
 
 def _table(study: Study, summary: dict[str, Any]) -> Table:
     table = Table(title=f"{study.config.model.preset}: Dice of cases that were left out", title_justify="left")
-    regions = ("ET", "TC", "WT")
-    for heading in ("left out", "cases", "trained on", *regions):
+    for heading in ("left out", "cases", "trained on", *REGIONS):
         table.add_column(heading, justify="left" if heading == "left out" else "right")
     for name, fold in summary["folds"].items():
-        figures = (_figure(fold["dice"].get(region)) for region in regions)
-        table.add_row(name, str(fold["left_out_cases"]), str(fold["train_cases"]), *figures)
+        cases = fold["left_out_cases"]
+        figures = (figure_of(fold["dice"].get(region), cases, fold["empty_truths"][region]) for region in REGIONS)
+        table.add_row(name, str(cases), str(fold["train_cases"]), *figures)
     table.add_section()
-    pooled = summary["dice_over_all_cases"]
+    pooled, empty = summary["dice_over_all_cases"], summary["empty_truths"]
     total = sum(fold["left_out_cases"] for fold in summary["folds"].values())
-    table.add_row("all cases", str(total), "", *(_figure(pooled[region]) for region in regions))
+    table.add_row("all cases", str(total), "", *(figure_of(pooled[region], total, empty[region]) for region in REGIONS))
     return table
-
-
-def _figure(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"

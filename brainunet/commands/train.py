@@ -48,6 +48,7 @@ def train(
     """
     from brainunet.folders import hold_folder, take_folder
     from brainunet.study.run import STUDY, keep_study, saved_study
+    from brainunet.study.told import words_of
 
     if resume:
         require_resume_alone(context, "a training")
@@ -69,7 +70,8 @@ def train(
         return
     for name in ("last", "best"):
         if told := summary[name]:
-            typer.echo(f"{name} model (step {told['step']}): {words_of(told['dice'])}")
+            figures = words_of(told["dice"], summary["validation_cases"], summary["empty_truths"])
+            typer.echo(f"{name} model (step {told['step']}): {figures}")
     for problem in summary["skipped"]:
         typer.echo(f"skipped: {problem['reason']}")
     typer.echo(f"{summary['steps']} steps in {summary['seconds']:.0f} s; see {out / 'curves.png'}")
@@ -137,14 +139,16 @@ def network_named(preset: str | None) -> dict[str, str] | None:
 def follow(study: Study, what: str = "training") -> tuple[dict[str, Any], Fitted]:
     """Run a study with a progress bar, and draw its curves; summary and figures."""
     from brainunet.pictures.curves import draw_curves
-    from brainunet.study.run import dice_of, run_study
+    from brainunet.study.run import run_study
+    from brainunet.study.told import dice_of, words_of
 
     with progress_bar() as progress:
         reading = progress.add_task("reading cases", total=None)
         task = progress.add_task(what, total=PERMILLE, visible=False)
 
         def on_scored(scored: Scored) -> None:
-            progress.console.print(f"step {scored.step}, {scored.seconds:.0f} s: {words_of(dice_of(scored))}")
+            figures = words_of(dice_of(scored), scored.score.cases, scored.empty)
+            progress.console.print(f"step {scored.step}, {scored.seconds:.0f} s: {figures}")
 
         def on_step(step: int, loss: float, share: float) -> None:
             told = f"{what}, step {step}, loss {loss:.3f}"
@@ -160,14 +164,9 @@ def follow(study: Study, what: str = "training") -> tuple[dict[str, Any], Fitted
     title = (
         f"{study.config.model.preset}, {summary['train_cases']} cases to train on; the model has seen {summary['trained_on']}"
     )
-    draw_curves(study.out / "curves.png", title, fitted.losses, scores, summary["validation_cases"])
+    empty, cases = summary["empty_truths"], summary["validation_cases"]
+    draw_curves(study.out / "curves.png", title, fitted.losses, scores, cases, empty)
     return summary, fitted
-
-
-def words_of(dice: Mapping[str, float | None]) -> str:
-    """Dice of the regions in words."""
-    known = ", ".join(f"{region} {value:.3f}" for region, value in dice.items() if value is not None)
-    return f"Dice {known}" if known else "no validation case"
 
 
 def _split(validation: str | None, folds: int | None, fold: int | None, leave_out: str | None) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -48,6 +48,15 @@ def score_case(
         pair = Pair(cut.predicted, cut.truth, spacing_mm, predicted.size)
         rows += [_row(structure, name, METRICS[name].of(pair)) for name in metrics]
     return CaseScore(case_id, tuple(rows))
+
+
+def empty_truths(truths: Iterable[npt.NDArray[np.uint8]]) -> dict[Structure, int]:
+    """For each structure how many of these label maps have none of it; of no map, 0.
+
+    A model that finds nothing scores Dice 1 on them (docs/adr/0005), so a mean says little without this number beside it.
+    """
+    present = [set(np.unique(truth)) for truth in truths]
+    return {structure: sum(found.isdisjoint(labels) for found in present) for structure, labels in STRUCTURES.items()}
 
 
 def _row(structure: Structure, metric: str, value: float | Missing) -> CaseScoreRow:

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from brainunet.files import writing_aside
 from brainunet.pictures.palette import ON_WHITE
-
-_REGIONS: Final = ("ET", "TC", "WT")
+from brainunet.records import Structure
+from brainunet.study.told import REGIONS, without
 
 
 def draw_curves(
-    path: Path, title: str, losses: Sequence[float], scores: Sequence[tuple[int, Mapping[str, float | None]]], cases: int
+    path: Path,
+    title: str,
+    losses: Sequence[float],
+    scores: Sequence[tuple[int, Mapping[Structure, float | None]]],
+    cases: int,
+    empty: Mapping[Structure, int],
 ) -> None:
     """Write a PNG.
 
     Args:
         losses: one per step, in order.
         scores: step -> region -> mean Dice over ``cases`` validation cases; None where it has none.
+        empty: how many of these have none of a region; one that no case has is named and not drawn.
 
     Raises:
         BrainUNetError: the disk is full or the folder can't be written.
@@ -39,10 +44,13 @@ def draw_curves(
     left.plot(steps[width - 1 :], smooth, color="0.15", linewidth=1.5, label=f"mean of {width}")
     left.set(xlabel="step", ylabel="loss")
     left.legend(frameon=False, fontsize=8)
-    for region in _REGIONS:
+    for region in REGIONS:
         known = [(step, value) for step, means in scores if (value := means.get(region)) is not None]
-        if known:
-            right.plot(*zip(*known, strict=True), color=ON_WHITE[region], marker="o", markersize=3, linewidth=1.5, label=region)
+        if known and empty[region] == cases:
+            right.plot([], [], " ", label=f"{region} in no case")
+        elif known:
+            label = f"{region}{without(empty[region])}"
+            right.plot(*zip(*known, strict=True), color=ON_WHITE[region], marker="o", markersize=3, linewidth=1.5, label=label)
     right.set(xlabel="step", ylabel=f"Dice, mean of {cases} validation case{'s' * (cases != 1)}", ylim=(-0.02, 1.02))
     if right.lines:
         right.legend(frameon=False, fontsize=8, loc="lower right")

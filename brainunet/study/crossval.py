@@ -13,6 +13,7 @@ from brainunet.data.usable import Progress, no_usable_case, usable_cases
 from brainunet.errors import ConfigError
 from brainunet.files import writing_aside
 from brainunet.folders import FolderKind
+from brainunet.metrics.report import STRUCTURES
 from brainunet.metrics.summary import federation_mean
 from brainunet.records import SiteScore
 from brainunet.settings import sha256_of
@@ -108,7 +109,7 @@ def crossval_summary(study: Study, fitted: Mapping[str, Fitted], cases: Mapping[
     if not fitted:
         raise ConfigError("crossval", found="no fold", expected="at least two")
     last: dict[str, SiteScore] = {name: result.scores[-1].score for name, result in fitted.items()}
-    structures: Sequence[str] = ("ET", "TC", "WT", "NETC", "SNFH")
+    empty = {name: result.scores[-1].empty for name, result in fitted.items()}
     pooled = federation_mean(last.values())
     return {
         "folds": {
@@ -116,9 +117,11 @@ def crossval_summary(study: Study, fitted: Mapping[str, Fitted], cases: Mapping[
                 "train_cases": cases[name][0],
                 "left_out_cases": cases[name][1],
                 "dice": {row.structure: row.mean for row in score.rows if row.metric == "dice"},
+                "empty_truths": empty[name],
             }
             for name, score in last.items()
         },
-        "dice_over_all_cases": {structure: pooled.get(structure) for structure in structures},  # type: ignore[call-overload]
+        "dice_over_all_cases": {structure: pooled.get(structure) for structure in STRUCTURES},
+        "empty_truths": {structure: sum(of[structure] for of in empty.values()) for structure in STRUCTURES},
         "config_sha256": sha256_of(study.config),
     }

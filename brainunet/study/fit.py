@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from brainunet.data.preprocess import PreparedCase
 from brainunet.errors import ConfigError
 from brainunet.inference.predictor import predict_labels
-from brainunet.metrics.report import score_case
+from brainunet.metrics.report import empty_truths, score_case
 from brainunet.metrics.summary import mean_region_dice, site_score
-from brainunet.records import SiteScore
+from brainunet.records import SiteScore, Structure
 from brainunet.study.settings import FitConfig
 from brainunet.training.average import averaged
 from brainunet.training.checkpoint import Checkpoint
-from brainunet.training.loop import Training, begin, learning_rate_at, take_step
+from brainunet.training.loop import Training, begin, take_step
+from brainunet.training.optimizer import learning_rate_at
 from brainunet.training.whole_cases import takes_whole
 
 FOREVER: Final = 10**9  # steps
@@ -26,11 +29,17 @@ FOREVER: Final = 10**9  # steps
 
 @dataclass(frozen=True)
 class Scored:
-    """The validation figures of one moment; ``seconds`` of training, not counting scoring."""
+    """The validation figures of one moment.
+
+    Attributes:
+        seconds: of training, not counting scoring.
+        empty: of how many of the cases the truth has none of a structure.
+    """
 
     step: int
     seconds: float
     score: SiteScore
+    empty: Mapping[Structure, int]
 
     @property
     def mean_dice(self) -> float | None:
@@ -87,7 +96,8 @@ def fit(
     until = FOREVER if config.minutes is not None else None
     training = begin(network, training_cases, config.train, seed=config.seed, checkpoint=checkpoint, until=until)
     rates: list[float] = training.rest.setdefault("rates", [])
-    scores = [_from_plain(plain) for plain in training.rest.get("scores", [])]
+    empty = empty_truths(_truth(case) for case in validation_cases)
+    scores = [_from_plain(plain, empty) for plain in training.rest.get("scores", [])]
     with closing(training):
         while (share := _share_done(training, config)) < 1 and not _exhausted(scores, config.patience):
             progress = None if config.minutes is None else share
@@ -96,7 +106,7 @@ def fit(
             share = _share_done(training, config)
             on_step(training, share)
             if share >= 1 or training.done % config.score_every == 0:
-                scores.append(_scored(training, validation_cases, config, on_scored, scores))
+                scores.append(_scored(training, validation_cases, empty, config, on_scored, scores))
                 training.rest["scores"] = [_to_plain(each) for each in scores]
                 training.save(checkpoint)
             elif training.done % checkpoint.every_steps == 0:
@@ -122,6 +132,7 @@ def _exhausted(scores: Sequence[Scored], patience: int | None) -> bool:
 def _scored(
     training: Training,
     cases: Sequence[PreparedCase],
+    empty: Mapping[Structure, int],
     config: FitConfig,
     on_scored: Callable[[Moment], None],
     before: Sequence[Scored],
@@ -129,10 +140,9 @@ def _scored(
     network = averaged(training.network, training.average)
     figures = []
     for number, case in enumerate(cases):
-        assert case.label is not None
         predicted = predict_labels(network, case.image, config.validation.window)
-        figures.append(score_case(str(number), predicted, case.label, case.spacing_mm, config.validation.metrics))
-    scored = Scored(training.done, training.seconds, site_score(figures))
+        figures.append(score_case(str(number), predicted, _truth(case), case.spacing_mm, config.validation.metrics))
+    scored = Scored(training.done, training.seconds, site_score(figures), empty)
     mean = scored.mean_dice
     best = max((m for s in before if (m := s.mean_dice) is not None), default=None)
     on_scored(Moment(scored, network, is_best=mean is not None and (best is None or mean > best)))
@@ -140,9 +150,14 @@ def _scored(
     return scored
 
 
+def _truth(case: PreparedCase) -> npt.NDArray[np.uint8]:
+    assert case.label is not None
+    return case.label
+
+
 def _to_plain(scored: Scored) -> dict[str, Any]:
     return {"step": scored.step, "seconds": scored.seconds, "score": scored.score.model_dump_json()}
 
 
-def _from_plain(plain: dict[str, Any]) -> Scored:
-    return Scored(plain["step"], plain["seconds"], SiteScore.model_validate_json(plain["score"]))
+def _from_plain(plain: dict[str, Any], empty: Mapping[Structure, int]) -> Scored:
+    return Scored(plain["step"], plain["seconds"], SiteScore.model_validate_json(plain["score"]), empty)

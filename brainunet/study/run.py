@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -23,6 +23,7 @@ from brainunet.modelfile import ModelCard, learned_in, trained_on, write_model
 from brainunet.settings import sha256_of
 from brainunet.study.fit import Fitted, Moment, Scored, fit
 from brainunet.study.settings import FitConfig
+from brainunet.study.told import dice_of
 from brainunet.training.checkpoint import Checkpoint
 from brainunet.training.start import starting_model
 
@@ -36,7 +37,6 @@ STUDY: Final = FolderKind(
     ),
 )
 What: TypeAlias = Literal["training", "crossval"]
-_REGIONS: Final = ("ET", "TC", "WT")
 
 
 @dataclass(frozen=True)
@@ -236,10 +236,10 @@ def _write_figures(out: Path, fitted: Fitted) -> None:
         rows.writerows(zip(range(1, len(fitted.losses) + 1), fitted.losses, fitted.rates, strict=True))
     with writing_aside(out / "scores.csv") as aside, aside.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow(["step", "seconds", "region", "metric", "mean", "median", "n", "missing"])
+        rows.writerow(["step", "seconds", "region", "metric", "mean", "median", "n", "missing", "empty"])
         for scored in fitted.scores:
             for row in scored.score.rows:
-                figures = [row.structure, row.metric, row.mean, row.median, row.n, row.missing]
+                figures = [row.structure, row.metric, row.mean, row.median, row.n, row.missing, scored.empty[row.structure]]
                 rows.writerow([scored.step, round(scored.seconds, 1), *figures])
 
 
@@ -256,6 +256,7 @@ def _summary(
         "ended_by": fitted.ended_by,
         "train_cases": len(split.train),
         "validation_cases": len(split.validation),
+        "empty_truths": fitted.scores[-1].empty,  # the same of every scoring
         "start": before.title,
         "trained_on": card.trained_on,
         "last": told(fitted.scores[-1]),
@@ -270,9 +271,3 @@ def _summary(
 def _write_json(path: Path, content: object) -> None:
     with writing_aside(path) as aside:
         aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def dice_of(scored: Scored) -> Mapping[str, float | None]:
-    """Mean Dice of each region; None without a validation case that has it."""
-    means = {row.structure: row.mean for row in scored.score.rows if row.metric == "dice"}
-    return {region: means.get(region) for region in _REGIONS}

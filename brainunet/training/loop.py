@@ -24,6 +24,7 @@ from brainunet.model.forward import logits_of, memory_order
 from brainunet.training.average import average_in
 from brainunet.training.batches import Batch, batches
 from brainunet.training.checkpoint import Checkpoint
+from brainunet.training.optimizer import learning_rate_at, optimizer_for
 from brainunet.training.precision import uses_bf16
 from brainunet.training.whole_cases import smallest_batches, takes_whole, whole_steps
 
@@ -271,34 +272,3 @@ def take_step(training: Training, rate: float, *, whole: bool = False) -> None:
         training.average = average_in(training.average, training.network, config.average_decay, training.done)
     training.losses.append(value)
     training.seconds += time.perf_counter() - started
-
-
-def optimizer_for(parameters: Sequence[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
-    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-
-
-def learning_rate_at(step: int, config: TrainConfig, progress: float | None = None) -> float:
-    """The rate of step ``step`` (from 0): linear warm-up, then the schedule from ``learning_rate`` down.
-
-    "cosine" falls along half a cosine to 0 after the last step, "poly" as (1 - progress)^0.9 (nnU-Net's, Isensee et al. 2021).
-
-    Args:
-        progress: the share of the training that is done, where it is not that of ``config.steps`` (a training by the clock).
-
-    >>> config = TrainConfig(steps=10, warmup_steps=2, schedule="cosine", learning_rate=1.0)
-    >>> [round(learning_rate_at(step, config), 3) for step in (0, 1, 2, 6)]
-    [0.5, 1.0, 1.0, 0.5]
-    """
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    if progress is None:
-        progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    left = 1 - min(1.0, progress)
-    match config.schedule:
-        case "cosine":
-            return config.learning_rate * 0.5 * (1 - math.cos(math.pi * left))
-        case "poly":
-            return config.learning_rate * float(left**0.9)
-        case "constant":
-            return config.learning_rate

@@ -33,7 +33,8 @@ from brainunet.training.average import average_in
 from brainunet.training.case_by_case import CaseOptimizer, add_case, draw, finish_step, require_separate_cases
 from brainunet.training.chance import Chance
 from brainunet.training.checkpoint import Checkpoint
-from brainunet.training.loop import TrainingDivergedError, learning_rate_at, optimizer_for
+from brainunet.training.loop import TrainingDivergedError
+from brainunet.training.optimizer import learning_rate_at, optimizer_for
 from brainunet.training.precision import uses_bf16
 from brainunet.training.seeds import derive
 

@@ -11,7 +11,6 @@ import time
 from dataclasses import replace
 
 from brainunet import __version__
-from brainunet.model import weights_of
 from brainunet.privacy.purse import Purse, open_purse
 from brainunet.privacy.spending import read_spending
 from brainunet.privacy.trust import require_trusted
@@ -20,11 +19,10 @@ from brainunet.settings import sha256_of
 from brainunet.training.chance import Chance
 from brainunet.training.private import train_privately as train_network
 from brainunet.training.seeds import derive
-from brainunet_client.kept_norm import keep_norm, without
 from brainunet_client.privacy_plan import NO_SPENDING, BudgetSpent, PrivatePlan, plan_of, verdict
 from brainunet_client.site import PrivateSite, Site
 from brainunet_client.stopping import KeepGoing, watched
-from brainunet_client.tasks import OnStep, checkpoint_of, network_for, prepared_cases, score_of, told_cases
+from brainunet_client.tasks import OnStep, change_made, checkpoint_of, network_for, prepared_cases, score_of, told_cases
 
 log = logging.getLogger(__name__)
 
@@ -91,11 +89,7 @@ def train_privately(task: TrainTask, site: Site, on_step: OnStep, keep_going: Ke
         except BudgetSpent as error:  # an interruption has cost steps that were to come
             log.warning("round %d: %s", task.round, error)
             return _only_scored(task, site, score, scored_s)
-    made = weights_of(network)
-    delta = made.minus(task.weights)
-    if local:
-        keep_norm(task, site, local, start, made)
-        delta = without(local, delta)
+    delta = change_made(network, task, site, local, start)
     reply = TrainReply(
         run=task.run,
         round=task.round,

@@ -155,16 +155,6 @@ def read_site_settings(home: Home) -> SiteSettings:
     return load(SiteSettings, home.settings)
 
 
-def not_filled_in(settings: SiteSettings) -> tuple[str, ...]:
-    """Which of the words for the ledger the hospital has not written yet.
-
-    >>> not_filled_in(SiteSettings(purpose="research", legal_basis=" "))
-    ('legal_basis',)
-    """
-    words = {"purpose": settings.purpose, "legal_basis": settings.legal_basis}
-    return tuple(name for name, text in words.items() if text.strip() in ("", _NOT_FILLED_IN.format(name)))
-
-
 def stricter(settings: SiteSettings, task: T) -> T:
     """The task as this site does it: never laxer than the federation asks, nor than the site allows."""
     min_cases = max(settings.min_cases, task.validation.min_cases)

@@ -83,11 +83,7 @@ def train(
         checkpoint=watched(checkpoint, last_step=task.train.steps, keep_going=keep_going),
         on_step=on_step,
     )
-    made = weights_of(network)
-    delta = made.minus(task.weights)
-    if local:
-        keep_norm(task, site, local, start, made)
-        delta = without(local, delta)
+    delta = change_made(network, task, site, local, start)
     reply = TrainReply(
         run=task.run,
         round=task.round,
@@ -159,6 +155,23 @@ def network_for(task: AnyTask, site: Site) -> tuple[nn.Module, frozenset[str], W
     start = with_kept_norm(task, site, local)
     set_weights(network, start)
     return network, local, start
+
+
+def change_made(network: nn.Module, task: TrainTask, site: Site, local: frozenset[str], start: Weights) -> Weights:
+    """What training has made of the weights received, with zeros for what stays here and is kept.
+
+    Args:
+        local, start: see :func:`network_for`.
+
+    Raises:
+        BrainUNetError: the disk is full or the folder can't be written.
+    """
+    made = weights_of(network)
+    delta = made.minus(task.weights)
+    if local:
+        keep_norm(task, site, local, start, made)
+        delta = without(local, delta)
+    return delta
 
 
 def told_cases(site: Site) -> int:

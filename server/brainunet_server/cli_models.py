@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -13,6 +14,10 @@ from brainunet.errors import UsageError
 from brainunet.moments import day, iso
 from brainunet_server.cli_members import AsJson, Debug, Directory, show
 
+if TYPE_CHECKING:
+    from brainunet_server.store.reader import StoreReader
+
+Row: TypeAlias = dict[str, Any]
 Database = Annotated[str | None, typer.Option(help="path or URL of the store, as given to run")]
 ReaderName = Annotated[str, typer.Argument(metavar="NAME", help="of the reader")]
 
@@ -63,18 +68,11 @@ def models(directory: Directory, database: Database = None, as_json: AsJson = Fa
     """What was published: which round, how good, how often fetched, what was withdrawn."""
     del debug
     from brainunet_server import screens
-    from brainunet_server.federation import Folder, read_settings
     from brainunet_server.releases import release_facts
-    from brainunet_server.running import database_of
-    from brainunet_server.store.reader import StoreReader
 
-    folder = Folder(directory)
-    where, rows = database_of(folder, read_settings(folder), database), []
-    if _is_begun(where):
-        with StoreReader(where) as store:
-            rows = release_facts(store)
+    rows = _read(directory, database, release_facts)
     if as_json:
-        typer.echo(json.dumps([{name: _plain(value) for name, value in row.items()} for row in rows]))
+        typer.echo(_in_json(rows))
     elif rows:
         show(screens.release_table(rows))
     else:
@@ -138,26 +136,32 @@ def listed(directory: Directory, database: Database = None, as_json: AsJson = Fa
     """Who has a pass, until when, and what they have fetched."""
     del debug
     from brainunet_server import screens
-    from brainunet_server.federation import Folder, read_settings
-    from brainunet_server.running import database_of
-    from brainunet_server.store.reader import StoreReader
 
-    folder = Folder(directory)
-    where, rows = database_of(folder, read_settings(folder), database), []
-    if _is_begun(where):
-        with StoreReader(where) as store:
-            rows = screens.reader_rows(store.readers(), store.downloads())
+    rows = _read(directory, database, lambda store: screens.reader_rows(store.readers(), store.downloads()))
     if as_json:
-        typer.echo(json.dumps([{name: _plain(value) for name, value in row.items()} for row in rows]))
+        typer.echo(_in_json(rows))
     elif rows:
         show(screens.reader_table(rows))
     else:
         typer.echo(f"nobody has a pass; next: flower-server reader add {directory} NAME -o NAME.pass.json")
 
 
-def _is_begun(where: str | Path) -> bool:
-    """False of a new federation's own store, which its first run makes; one that somebody named must be there."""
-    return isinstance(where, str) or where.exists()
+def _read(directory: Path, database: str | None, rows_of: Callable[[StoreReader], list[Row]]) -> list[Row]:
+    """What the store says: nothing of a new federation's own, which its first run makes; one that was named must be there."""
+    from brainunet_server.federation import Folder, read_settings
+    from brainunet_server.running import database_of
+    from brainunet_server.store.reader import StoreReader
+
+    folder = Folder(directory)
+    where = database_of(folder, read_settings(folder), database)
+    if isinstance(where, Path) and not where.exists():
+        return []
+    with StoreReader(where) as store:
+        return rows_of(store)
+
+
+def _in_json(rows: list[Row]) -> str:
+    return json.dumps([{name: _plain(value) for name, value in row.items()} for row in rows])
 
 
 def _plain(value: Any) -> Any:

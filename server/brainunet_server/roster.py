@@ -18,7 +18,6 @@ from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from brainunet.certificates import public_key_id, read_certificate
 from brainunet.errors import BrainUNetError, ConfigError, UsageError
-from brainunet.files import writing_aside
 from brainunet.moments import day
 from brainunet.records import Name
 from brainunet.settings import Settings, nearest
@@ -54,20 +53,12 @@ class EnrolledSite(Settings):
 
 @dataclass(frozen=True)
 class ActiveSite:
-    """A site that may connect, and its public key in the spellings that programs ask for.
-
-    Attributes:
-        pem: SubjectPublicKeyInfo as PEM, with which Flower knows a node.
-        openssh: one line, ``ecdsa-sha2-nistp384 AAAA...``.
-        raw: the uncompressed point, 97 bytes.
-    """
+    """A site that may connect; ``pem`` is its public key (SubjectPublicKeyInfo), with which Flower knows a node."""
 
     name: str
     public_key_id: str
     certificate: str
     pem: bytes
-    openssh: bytes
-    raw: bytes
 
 
 class Roster(Settings):
@@ -204,16 +195,6 @@ def read_roster(path: Path) -> Roster:
         raise ConfigError(path, found="a damaged list", expected="the list of sites", remedy=_RESTORE) from None
 
 
-def write_roster(path: Path, roster: Roster) -> None:
-    """Write it whole or not at all; inside :func:`changing`.
-
-    Raises:
-        BrainUNetError: disk full, or a folder that can't be written.
-    """
-    with writing_aside(path) as aside:
-        aside.write_bytes(roster.content())
-
-
 @contextmanager
 def changing(path: Path) -> Iterator[None]:
     """Wait for one's turn to read, change and write the roster of this name; other processes wait for theirs.
@@ -244,8 +225,6 @@ def _active(name: str, line: EnrolledSite) -> ActiveSite:
         public_key_id=line.public_key_id,
         certificate=line.certificate,
         pem=key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
-        openssh=key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH),
-        raw=key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint),
     )
 
 

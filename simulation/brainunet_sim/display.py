@@ -29,7 +29,6 @@ class Display:
         self._bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=self._console)
         self._now: TaskID = self._bar.add_task("starting", total=None)
         self._table: dict[str, dict[int, float | None]] = {}
-        self._sites: Sequence[Site] = ()
         self._live = Live(console=self._console, get_renderable=self._draw, refresh_per_second=4)
         self._drawing = self._console.is_terminal and not quiet
 
@@ -47,7 +46,6 @@ class Display:
         self._bar.update(self._now, description=what, completed=done, total=total)
 
     def sites(self, sites: Sequence[Site]) -> None:
-        self._sites = sites
         self._say("; ".join(f"{s.name}: {len(s.train)} cases to train, {len(s.validation)} to score" for s in sites))
 
     def round(self, run_id: str, result: RoundResult) -> None:

@@ -110,6 +110,7 @@ def test_the_last_task_received_is_done_when_none_is_given(home: Home, data: Pat
     assert facts["task"] == {"source": "the last task received", "kind": "train_task", "run": "glioma-1", "round": 8}
 
 
+@pytest.mark.slow
 def test_after_a_run_whose_last_task_only_scores_a_training_of_its_model_shows_all_that_would_leave(
     home: Home, data: Path
 ) -> None:
@@ -156,6 +157,7 @@ def test_a_task_that_cannot_be_read_stands_for_nothing(left: str, home: Home, da
     assert dry_run(home, data, steps=1)["task"]["source"] == "the starter model"
 
 
+@pytest.mark.slow
 def test_what_waits_in_the_home_is_left_as_it_is(home: Home, data: Path) -> None:
     task = train_task(weights(), local="norm", round=3)
     site = open_site(home.path, data, task)
@@ -191,7 +193,7 @@ def test_what_the_reply_would_be_a_fault_for_is_said_in_words(home: Home, data: 
         dry_run(home, data, task=train_task(weights(), validation=ValidationConfig(min_cases=2)))
 
 
-@pytest.mark.parametrize("received", [False, True], ids=["starter", "a scoring"])
+@pytest.mark.parametrize("received", [pytest.param(False, marks=pytest.mark.slow), True], ids=["starter", "a scoring"])
 def test_a_hospital_under_privacy_is_shown_a_private_training_and_its_budget_is_left_alone(
     received: bool, home: Home, data: Path
 ) -> None:

@@ -118,6 +118,7 @@ def test_an_evaluation_scores_with_the_site_s_own_normalisation_and_keeps_nothin
     assert [path.name for path in site.work.iterdir()] == [kept_norm_file(site, "glioma-1").name]
 
 
+@pytest.mark.slow
 def test_a_task_that_comes_again_gives_the_same_reply_to_the_bit(site: Site) -> None:
     train(local_task(round=1), site)
     first = train(local_task(received(2), round=2), site)
@@ -135,6 +136,7 @@ def stop_after(steps: list[int], last: int) -> KeepGoing:
     return lambda: last not in steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", MOST_FIRST)
 def test_a_training_stopped_and_taken_up_again_ends_where_one_without_a_stop_does(
     norm: Norm, site: Site, tmp_path: Path
@@ -166,6 +168,7 @@ def test_another_run_and_another_site_start_from_what_they_receive(site: Site) -
     assert kept_norm_file(site, "Glioma-1").name.lower() != kept_norm_file(site, "glioma-1").name.lower()
 
 
+@pytest.mark.slow
 def test_a_round_gone_back_to_starts_from_the_oldest_values_that_are_known(site: Site) -> None:
     train(local_task(round=1), site)
     train(local_task(round=5), site)

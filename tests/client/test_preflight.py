@@ -18,8 +18,8 @@ from brainunet_client.home import Home, open_home
 from brainunet_client.preflight import CHECKS, Check, Context, exit_code, run_checks, to_json
 from brainunet_client.preflight.contact import machine_clock
 from brainunet_client.preflight.report import guarded
-from tests.support.health import Federation, health_server, now
-from tests.support.looks import SETTINGS, _nobody_answers, data, failed, federation, home, joined, look
+from tests.support.health import Federation, federation, health_server, now
+from tests.support.looks import SETTINGS, _nobody_answers, data, failed, home, joined, look
 from tests.support.rights import open_folder, ordinary_rights
 
 __all__ = ["_nobody_answers", "data", "federation", "home"]  # fixtures

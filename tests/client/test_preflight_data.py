@@ -12,7 +12,8 @@ import pytest
 from brainunet.data.phantom import write_phantoms
 from brainunet_client.home import Home
 from tests.support.cases import head, write_case
-from tests.support.looks import SETTINGS, _nobody_answers, case_id, data, failed, federation, home, look
+from tests.support.health import federation
+from tests.support.looks import SETTINGS, _nobody_answers, case_id, data, failed, home, look
 from tests.support.nifti import write_nifti
 
 __all__ = ["_nobody_answers", "data", "federation", "home"]  # fixtures

@@ -22,19 +22,13 @@ from brainunet_client.preflight import Check, diagnose
 from brainunet_client.preflight.contact import Clock, contact, machine_clock
 from brainunet_client.preflight.network_checks import STEPS, network_checks
 from tests.support.authority import new_authority
-from tests.support.health import Federation, Says, health_server, no_proxy, now, talking
+from tests.support.health import Federation, Says, federation, health_server, no_proxy_of_this_machine, now, talking
+
+__all__ = ["federation", "no_proxy_of_this_machine"]  # fixtures
+
+pytestmark = pytest.mark.usefixtures("no_proxy_of_this_machine")
 
 KEY = new_site_key()
-
-
-@pytest.fixture(scope="module")
-def federation() -> Federation:
-    return Federation()
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_proxy(monkeypatch)
 
 
 def look(kit: Kit, clock: Clock = machine_clock) -> dict[str, Check]:

@@ -13,20 +13,14 @@ from brainunet_client.preflight import Check
 from brainunet_client.preflight.contact import machine_clock
 from brainunet_client.preflight.network_checks import network_checks
 from tests.support.authority import new_authority
-from tests.support.health import Federation, health_server, no_proxy
+from tests.support.health import Federation, federation, health_server, no_proxy_of_this_machine
 from tests.support.proxy import tunnel
 
+__all__ = ["federation", "no_proxy_of_this_machine"]  # fixtures
+
+pytestmark = pytest.mark.usefixtures("no_proxy_of_this_machine")
+
 KEY = new_site_key()
-
-
-@pytest.fixture(scope="module")
-def federation() -> Federation:
-    return Federation()
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_proxy(monkeypatch)
 
 
 def look(kit: Kit) -> dict[str, Check]:

@@ -111,11 +111,13 @@ def test_rounds_add_up_and_three_of_them_cost_what_was_proposed(site: Site) -> N
     assert steps_spent(site) == 6
 
 
+@pytest.mark.slow
 def test_no_two_trainings_of_one_task_are_alike(site: Site) -> None:
     assert trained(site, task()).delta.digest != trained(site, task()).delta.digest
     assert steps_spent(site) == 4  # and both count
 
 
+@pytest.mark.slow
 def test_a_simulation_repeats_by_its_seed(site: Site, tmp_path: Path) -> None:
     one, two = (replace(private(site, seed=5, ledger=tmp_path / name), work=tmp_path / f"work-{name}") for name in ("a", "b"))
 

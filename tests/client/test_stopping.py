@@ -10,7 +10,7 @@ import pytest
 from brainunet.errors import BrainUNetError
 from brainunet.records import FaultCode
 from brainunet.training.checkpoint import Checkpoint
-from brainunet.training.loop import optimizer_for
+from brainunet.training.optimizer import optimizer_for
 from brainunet_client.faults import Stopped, fault_code
 from brainunet_client.site import Site
 from brainunet_client.stopping import WatchedCheckpoint, watched

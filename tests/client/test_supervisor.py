@@ -19,6 +19,7 @@ from brainunet_client.home import Home, hold_lock, open_home
 from brainunet_client.supervisor import CONNECTED, FIRST_WAIT_S, LONGEST_WAIT_S, NodeProcess, keep_connected, supervise
 from brainunet_client.telling import tell
 from tests.support.homes import joined_home
+from tests.support.pace import first_fast
 
 LOG = Path("/home/lagos/client.log")
 DOWN = "the server can't be reached: wait"
@@ -195,7 +196,7 @@ def said_until(process: subprocess.Popen[str], words: str) -> list[str]:
     return lines
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", first_fast(signal.SIGTERM, signal.SIGINT))
 def test_a_signal_ends_the_node_first_and_then_the_site(number: signal.Signals, tmp_path: Path) -> None:
     home = joined_home(tmp_path / "home")
     with supervisor(home, tmp_path) as process:

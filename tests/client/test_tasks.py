@@ -24,6 +24,7 @@ from brainunet_client.faults import fault_code
 from brainunet_client.site import Site
 from brainunet_client.tasks import do, train
 from tests.support.nets import network, weights
+from tests.support.pace import first_fast
 from tests.support.sites import NANO, evaluate_task, train_task
 
 
@@ -58,7 +59,7 @@ def test_a_train_reply_says_what_was_received_and_what_training_made_of_it(site:
     assert reply.seconds > 0
 
 
-@pytest.mark.parametrize(("min_cases", "told"), [(1, True), (2, True), (3, False)])
+@pytest.mark.parametrize(("min_cases", "told"), first_fast((3, False), (1, True), (2, True)))
 def test_the_loss_of_fewer_training_cases_than_the_site_tells_figures_of_stays(site: Site, min_cases: int, told: bool) -> None:
     reply = train(train_task(weights(), steps=1, validation=ValidationConfig(min_cases=min_cases)), site)
 
@@ -66,6 +67,7 @@ def test_the_loss_of_fewer_training_cases_than_the_site_tells_figures_of_stays(s
     assert (reply.loss is not None) == told
 
 
+@pytest.mark.slow  # of the trainer alone: test_training.py
 def test_the_same_task_gives_the_same_delta_and_another_seed_round_or_site_another(site: Site) -> None:
     received = weights()
     first = train(train_task(received), site).delta.digest

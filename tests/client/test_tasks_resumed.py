@@ -15,12 +15,13 @@ from brainunet.config import PreprocessConfig
 from brainunet.errors import BrainUNetError
 from brainunet.model import set_weights, weights_of
 from brainunet.records import TrainTask
-from brainunet.training.loop import optimizer_for
 from brainunet.training.loop import train as train_network
+from brainunet.training.optimizer import optimizer_for
 from brainunet.training.seeds import derive
 from brainunet_client.site import Site
 from brainunet_client.tasks import checkpoint_of, train
 from tests.support.nets import network, weights
+from tests.support.pace import first_fast
 from tests.support.rights import largest_file
 from tests.support.sites import NANO, train_task
 
@@ -86,15 +87,15 @@ def cut_off(task: TrainTask, site: Site) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [
+    first_fast(
+        {"preprocess": PreprocessConfig(clip_percentiles=(5, 95))},
         {"seed": 8},
         {"round": 4},
         {"run": "glioma-2"},
         {"steps": 3},
         {"proximal_mu": 0.5},
         {"local": "norm"},
-        {"preprocess": PreprocessConfig(clip_percentiles=(5, 95))},
-    ],
+    ),
 )
 def test_the_checkpoint_of_another_task_is_not_taken_up(change: dict[str, Any], site: Site) -> None:
     received = weights()
@@ -105,6 +106,7 @@ def test_the_checkpoint_of_another_task_is_not_taken_up(change: dict[str, Any], 
     assert weights_of(made).digest == weights_of(network()).digest
 
 
+@pytest.mark.slow
 def test_where_another_task_was_cut_off_a_training_ends_as_if_there_had_been_none(site: Site, tmp_path: Path) -> None:
     received = weights()
     other = train_task(received, round=4)
@@ -129,6 +131,7 @@ def test_the_checkpoint_of_the_same_task_is_taken_up_and_gone_once_there_is_a_re
     assert list(site.work.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_stops_the_work_with_words(site: Site) -> None:
     with largest_file(10), pytest.raises(BrainUNetError, match=r"training\.ckpt: it can't be written"):
         train(train_task(weights(), steps=26), site)

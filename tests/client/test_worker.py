@@ -192,6 +192,7 @@ def test_a_site_s_limits_hold_for_the_whole_process() -> None:
     assert limited(settings, 600_000_000)[3] == FaultCode.OUT_OF_MEMORY
 
 
+@pytest.mark.slow
 def test_without_limits_the_machine_s_own_hold() -> None:
     nice, _, _, filled = limited({"nice": 0}, 600_000_000)
 

@@ -148,7 +148,7 @@ def test_any_size_and_norm_gives_the_same_numbers(
     np.testing.assert_allclose(made.probabilities.sum(axis=0), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", first_fast(*ENGINES))
 @pytest.mark.parametrize("modalities", [(Modality.T2F,), pytest.param(tuple(Modality), marks=pytest.mark.slow)], ids=len)
 def test_a_model_of_one_modality_or_of_four_works(
     random_models: Callable[..., Path], engine: Any, modalities: tuple[Modality, ...]
@@ -175,7 +175,7 @@ def test_what_is_no_image_for_the_model_is_refused(starter: Path, engine: Any) -
             segmenter.predict(wrong)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", first_fast("openvino", "torch"))
 def test_turned_over_images_are_averaged(starter: Path, image: FloatArray, engine: Any) -> None:
     crop = image[:, 20:60, 20:60, 20:60]
     averaged = open_segmenter(starter, options(engine, precision="fp32", way="one-pass", tta=True))
@@ -211,6 +211,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", first_fast(*DAMAGES))
 def test_a_graph_that_was_damaged_or_is_of_another_model_is_made_anew(
     tmp_path: Path, random_models: Callable[..., Path], damage: str
@@ -267,6 +268,7 @@ def test_whether_bf16_is_right_is_tried_once_for_a_model_and_a_processor(tmp_pat
     assert not openvino_graph.Graph(None, None, {}).remembered("bf16 on this", lambda: False)
 
 
+@pytest.mark.slow
 def test_a_model_in_a_folder_that_cant_be_written_is_used_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_model(tmp_path)
     kept(model).write_text("in the way")

@@ -25,7 +25,7 @@ from brainunet_server.store.rows import SiteRound
 from brainunet_server.store.schema import VERSION_TABLE
 from brainunet_server.store.tables import metadata, runs
 from brainunet_server.store.writer import StoreWriter
-from tests.support.store import NOON, RUN, answered, dice, run_rounds, saved
+from tests.support.store import NOON, RUN, answered, dice, newest_model, run_rounds, saved
 
 
 def test_the_migrations_make_exactly_the_tables_that_the_code_declares(writer: StoreWriter) -> None:
@@ -121,7 +121,7 @@ def test_starting_a_run_again_resumes_it(writer: StoreWriter, reader: StoreReade
     resumed = writer.start_run(replace(RUN, started_at=NOON + timedelta(hours=2)))
 
     assert resumed == reader.run(RUN.id) == RUN
-    assert reader.latest_round(RUN.id) == 2
+    assert newest_model(reader, RUN.id) == 2
 
 
 def test_a_run_does_not_resume_with_other_settings(writer: StoreWriter, reader: StoreReader) -> None:
@@ -161,7 +161,7 @@ def test_a_run_that_never_started_is_refused_by_name(writer: StoreWriter, reader
     with pytest.raises(ConfigError, match="did you mean glioma-1"):
         reader.run("glioma-2")
     assert reader.site_rounds("glioma-2") == []
-    assert reader.latest_round("glioma-2") is None
+    assert newest_model(reader, "glioma-2") is None
 
 
 def test_a_reader_can_ask_for_what_is_new_and_for_one_metric(writer: StoreWriter, reader: StoreReader) -> None:
@@ -252,7 +252,7 @@ def test_opening_again_changes_nothing(where: str, writer: StoreWriter, reader: 
         pass
 
     assert reader.run(RUN.id) == RUN
-    assert reader.latest_round(RUN.id) == 1
+    assert newest_model(reader, RUN.id) == 1
 
 
 KILLED = """
@@ -282,8 +282,8 @@ def test_a_coordinator_killed_in_mid_transaction_keeps_its_earlier_rounds(where:
         coordinator.send_signal(signal.SIGKILL)
 
     with StoreReader(where) as reader:
-        assert reader.latest_round(RUN.id) == 2
+        assert newest_model(reader, RUN.id) == 2
         assert len(reader.site_rounds(RUN.id)) == 4
         with StoreWriter(where) as writer:
             writer.record_model(saved(3))
-        assert reader.latest_round(RUN.id) == 3
+        assert newest_model(reader, RUN.id) == 3

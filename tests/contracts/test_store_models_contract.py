@@ -10,7 +10,7 @@ import pytest
 from brainunet.errors import ConfigError
 from brainunet_server.store.reader import StoreReader
 from brainunet_server.store.writer import StoreWriter
-from tests.support.store import NOON, RUN, run_rounds, saved
+from tests.support.store import NOON, RUN, newest_model, run_rounds, saved
 
 
 def test_recording_a_model_again_replaces_it(writer: StoreWriter, reader: StoreReader) -> None:
@@ -26,7 +26,7 @@ def test_rewinding_keeps_the_model_and_what_led_to_it_but_not_its_scores(writer:
 
     writer.rewind(RUN.id, last_model_round=1)
 
-    assert reader.latest_round(RUN.id) == 1
+    assert newest_model(reader, RUN.id) == 1
     assert {row.round for row in reader.site_rounds(RUN.id)} == {1}
     assert {row.round for row in reader.scores(RUN.id)} == {0}
 
@@ -38,7 +38,7 @@ def test_rewinding_one_run_leaves_the_others_alone(writer: StoreWriter, reader: 
 
     writer.rewind("other", last_model_round=0)
 
-    assert (reader.latest_round("other"), reader.latest_round(RUN.id)) == (None, 1)
+    assert (newest_model(reader, "other"), newest_model(reader, RUN.id)) == (None, 1)
 
 
 def test_a_removed_model_keeps_its_row_and_its_digest(writer: StoreWriter, reader: StoreReader) -> None:
@@ -48,7 +48,7 @@ def test_a_removed_model_keeps_its_row_and_its_digest(writer: StoreWriter, reade
         writer.mark_removed(RUN.id, [0, 1], NOON)
 
     assert reader.models(RUN.id) == [replace(saved(0), removed_at=NOON), replace(saved(1), removed_at=NOON), saved(2)]
-    assert reader.latest_round(RUN.id) == 2
+    assert newest_model(reader, RUN.id) == 2
 
 
 def test_a_removed_model_that_is_made_again_is_there_again(writer: StoreWriter, reader: StoreReader) -> None:

@@ -46,6 +46,7 @@ def test_a_sheet_shows_the_patch_each_augmentation_and_draws_of_all_of_them(case
     assert len(np.unique(picture[..., 0])) > 50  # greys, not an empty frame
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_sheets_and_another_one_another(cases: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         ended = preview(cases, "--case", "BraTS-SSA-00003-000", "--out", tmp_path / name, *SMALL, "--seed", str(seed))
@@ -66,6 +67,7 @@ def test_a_sheet_of_one_modality_says_which_other_was_dropped(cases: Path, tmp_p
     assert not any("without" in notes[name] for name in ("as", "flip", "noise"))
 
 
+@pytest.mark.slow
 def test_all_modalities_fit_on_one_sheet(cases: Path, tmp_path: Path) -> None:
     out = tmp_path / "sheet.png"
 
@@ -74,6 +76,7 @@ def test_all_modalities_fit_on_one_sheet(cases: Path, tmp_path: Path) -> None:
     assert mpimg.imread(out).shape[1] > 2000
 
 
+@pytest.mark.slow
 def test_a_model_without_flair_shows_its_first_modality(cases: Path, tmp_path: Path) -> None:
     arguments = ("--out", tmp_path / "sheet.png", *SMALL, "--set", 'model.modalities=["t1n"]')
 

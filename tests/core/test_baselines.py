@@ -16,6 +16,7 @@ from brainunet.model import build, set_activation_checkpointing, set_weights, si
 from brainunet.presets import BASELINES, default_norm
 from tests.support.cases import assert_helps
 from tests.support.nets import HEAVY, network
+from tests.support.pace import first_fast
 from tests.support.simulation import run
 
 MILLIONS = {
@@ -67,7 +68,7 @@ def test_it_takes_the_modalities_of_the_configuration(modalities: int) -> None:
 
 
 @installed
-@pytest.mark.parametrize("preset", SMALL)
+@pytest.mark.parametrize("preset", first_fast("mednext-s", "nnunet-plain"))
 def test_its_weights_go_out_of_one_and_into_another(preset: str) -> None:
     first, second = network(preset, norm="instance", seed=1), network(preset, norm="instance", seed=2)
     assert weights_of(second).digest != weights_of(first).digest

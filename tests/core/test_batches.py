@@ -127,6 +127,7 @@ def test_an_error_in_the_training_leaves_no_worker_behind_even_while_the_error_i
     assert children() == set()
 
 
+@pytest.mark.slow
 def test_an_iterator_that_is_dropped_or_closed_at_once_ends_its_workers() -> None:
     for end in (lambda made: made.close(), lambda made: None):
         made = batches(SOURCES, SSA, seed=1, workers=2)

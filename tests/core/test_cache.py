@@ -125,6 +125,7 @@ for turn in range(8):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_that_prepare_the_same_case_at_once_both_succeed(cache: CaseCache, case: Case) -> None:
     command = [sys.executable, "-c", TWO, str(case.images[Modality.T1C].parent), str(cache.folder)]
     both = [

@@ -171,6 +171,7 @@ def test_pictures_are_small_jpegs_with_the_patients_right_on_the_left(tmp_path: 
     assert left.mean() > 2 * right.mean()
 
 
+@pytest.mark.slow
 def test_a_drawn_picture_leaves_nothing_in_memory(tmp_path: Path) -> None:
     facts = read_facts(write_study(sound(), tmp_path), DEFAULT_MODALITIES)
     qc_picture(facts)  # what is loaded and kept once

@@ -15,7 +15,8 @@ from torch import nn
 from brainunet.errors import BrainUNetError
 from brainunet.model import weights_of
 from brainunet.training.checkpoint import Checkpoint
-from brainunet.training.loop import optimizer_for, train
+from brainunet.training.loop import train
+from brainunet.training.optimizer import optimizer_for
 from tests.support.nets import network
 from tests.support.rights import largest_file
 from tests.support.short_trainings import CASES, PowerCutError, config

@@ -33,8 +33,10 @@ def test_crossval_scores_every_case_once_by_a_model_that_has_not_seen_it(data: P
     assert sorted(left_out) == IDS
     means = [summary["folds"][name]["dice"]["WT"] for name in summary["folds"]]
     assert summary["dice_over_all_cases"]["WT"] == pytest.approx(sum(means) / 3)  # two cases each
+    assert summary["empty_truths"] == {"ET": 0, "TC": 0, "WT": 0, "NETC": 0, "SNFH": 0}
 
 
+@pytest.mark.slow
 def test_crossval_taken_up_again_does_nothing_twice(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run(brainunet, "crossval", "--folds", "2", "--data", data, "--out", out, *TINY).code == 0
@@ -47,6 +49,7 @@ def test_crossval_taken_up_again_does_nothing_twice(data: Path, tmp_path: Path) 
     assert "all cases" in ended.out
 
 
+@pytest.mark.slow
 def test_crossval_ends_no_training_by_the_cases_that_are_left_out(data: Path, tmp_path: Path) -> None:
     still = ("--set", "patience=1", "--set", "score_every=1", "--set", "train.learning_rate=1e-12")
     ended = run(brainunet, "crossval", "--folds", "2", "--data", data, "--out", tmp_path / "out", *TINY, *still)

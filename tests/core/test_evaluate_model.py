@@ -54,6 +54,7 @@ def test_a_model_s_own_predictions_are_scored_on_the_full_grid(tmp_path: Path, p
     assert settings["weights_sha256"] == weights().digest
 
 
+@pytest.mark.slow
 def test_made_up_cases_and_a_model_of_them_are_named_wherever_figures_are(tmp_path: Path, phantoms: Path) -> None:
     out = tmp_path / "out"
 
@@ -66,6 +67,7 @@ def test_made_up_cases_and_a_model_of_them_are_named_wherever_figures_are(tmp_pa
     assert "Mean over 2 cases (2 made up)" in evaluate("--pred", phantoms, "--truth", phantoms, "--out", out).out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("asked", "window"), first_fast(("16", (16, 16, 16)), ("none", None), ("256", (256, 256, 256))))
 def test_windows_can_be_chosen_and_one_pass_is_one(
     asked: str, window: tuple[int, int, int] | None, tmp_path: Path, phantoms: Path

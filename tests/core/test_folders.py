@@ -8,9 +8,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
@@ -18,9 +20,12 @@ from brainunet.cli import main as brainunet
 from brainunet.errors import UsageError
 from brainunet.files import clear_unfinished, writing_aside
 from brainunet.folders import FolderKind, hold_folder
+from tests.support.pace import first_fast
 from tests.support.rights import open_folder, ordinary_rights
 from tests.support.simulation import run
 from tests.support.trainings import TINY, write_cases
+
+Done: TypeAlias = Callable[[str], Path]  # command -> a folder in which it has run
 
 KIND = FolderKind(what="training", marks=frozenset(), begun="a", made_here=("a", "b"))
 BEGIN: dict[str, tuple[str, ...]] = {"train": ("--validation", "none"), "crossval": ("--folds", "2")}
@@ -32,13 +37,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Command -> a folder in which it has run; read, never written."""
-    folders = {}
-    for command, how in BEGIN.items():
-        folders[command] = tmp_path_factory.mktemp(command) / "out"
-        assert run(brainunet, command, "--out", folders[command], "--data", data, *TINY, *how).code == 0
-    return folders
+def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """Read, never written."""
+
+    @cache
+    def folder(command: str) -> Path:
+        out = tmp_path_factory.mktemp(command) / "out"
+        assert run(brainunet, command, "--out", out, "--data", data, *TINY, *BEGIN[command]).code == 0
+        return out
+
+    return folder
 
 
 @contextmanager
@@ -61,12 +69,12 @@ def held_by_another(out: Path) -> Iterator[subprocess.Popen[str]]:
         process.stdin.close()
 
 
-@pytest.mark.parametrize("command", ["train", "crossval"])
+@pytest.mark.parametrize("command", first_fast("train", "crossval"))
 @pytest.mark.parametrize("how", [("--overwrite",), ("--resume",)])
 def test_a_second_training_in_one_folder_is_refused_and_changes_nothing(
-    command: str, how: tuple[str, ...], data: Path, done: dict[str, Path]
+    command: str, how: tuple[str, ...], data: Path, done: Done
 ) -> None:
-    out = done[command]
+    out = done(command)
     begin: tuple[str | Path, ...] = ("--data", data, *TINY, *BEGIN[command])
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
@@ -79,8 +87,9 @@ def test_a_second_training_in_one_folder_is_refused_and_changes_nothing(
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
-def test_a_fold_that_is_trained_elsewhere_is_not_trained_by_crossval(done: dict[str, Path], tmp_path: Path) -> None:
-    out = shutil.copytree(done["crossval"], tmp_path / "out")
+@pytest.mark.slow
+def test_a_fold_that_is_trained_elsewhere_is_not_trained_by_crossval(done: Done, tmp_path: Path) -> None:
+    out = shutil.copytree(done("crossval"), tmp_path / "out")
 
     with held_by_another(out / "folds" / "fold-2"):
         ended = run(brainunet, "crossval", "--out", out, "--resume")
@@ -147,8 +156,8 @@ def test_the_name_that_a_writer_gives_is_one_that_is_cleared(tmp_path: Path) -> 
         aside.write_bytes(b"whole")
 
 
-def test_a_training_clears_what_a_killed_one_left_of_files_and_prepared_cases(done: dict[str, Path], tmp_path: Path) -> None:
-    out = shutil.copytree(done["train"], tmp_path / "out")
+def test_a_training_clears_what_a_killed_one_left_of_files_and_prepared_cases(done: Done, tmp_path: Path) -> None:
+    out = shutil.copytree(done("train"), tmp_path / "out")
     (out / ".training.ckpt.01234567.part").write_bytes(b"half")
     entry = next((out / "cache").glob("??/*"))
     half = entry.with_name(f".{entry.name}.abcd1234.part")

@@ -44,7 +44,7 @@ def test_the_table_names_every_module_of_ours_and_of_theirs_once() -> None:
     assert sorted(MODULES.values()) == sorted(theirs)
 
 
-@pytest.mark.parametrize("size", [(16, 24, 8), (32, 16, 16)])
+@pytest.mark.parametrize("size", [(16, 24, 8), pytest.param((32, 16, 16), marks=pytest.mark.slow)])
 def test_an_imported_model_gives_the_reference_s_logits(
     size: tuple[int, int, int], reference: ReferenceNetwork, state: State, tmp_path: Path
 ) -> None:

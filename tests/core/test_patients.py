@@ -51,6 +51,7 @@ def parted(split: dict[str, list[str]]) -> set[str]:
     return {TOLD[case] for case in split["train"]} & {TOLD[case] for case in split["validation"]}
 
 
+@pytest.mark.slow  # of the folds alone: test_splits.py
 def test_every_fold_keeps_a_patient_of_the_list_on_one_side(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     ended = command("crossval", data, out, "--folds", "3", "--patients", listed(tmp_path, TOLD))
@@ -64,6 +65,7 @@ def test_every_fold_keeps_a_patient_of_the_list_on_one_side(data: Path, tmp_path
     assert any(parted({"train": [*split.train], "validation": [*split.validation]}) for split in by_name)  # names part anna
 
 
+@pytest.mark.slow
 def test_a_resume_needs_the_list_no_more(data: Path, tmp_path: Path) -> None:
     path, out = listed(tmp_path, TOLD), tmp_path / "out"
     assert command("train", data, out, "--folds", "3", "--patients", path).code == 0

@@ -117,6 +117,7 @@ def test_necrosis_lies_in_the_core_the_core_in_the_whole_tumour_and_that_in_the_
     assert 0 < lacking_et < count
 
 
+@pytest.mark.slow
 def test_about_a_quarter_of_the_cases_lack_enhancing_tumour_and_sides_vary() -> None:
     phantoms = [made(seed, shape=(32, 32, 32)) for seed in range(80)]
     lacking_et = sum(Label.ET not in phantom.label for phantom in phantoms)

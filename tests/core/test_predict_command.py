@@ -86,6 +86,7 @@ class TestCommand:
         assert "the same image as t1c and as t2w" in ended.err
         assert not (tmp_path / "out" / SECRET).exists()
 
+    @pytest.mark.slow
     def test_a_model_that_saw_phantoms_and_patients_is_for_demonstrations_too(self, data: Path, tmp_path: Path) -> None:
         weights, card = read_model(STARTER)
         mixed = tmp_path / "mixed.safetensors"
@@ -227,6 +228,7 @@ class TestCommand:
         assert self.run(data, out, "--overwrite").code == 0
         assert not (out / SECRET / "mine.txt").exists()
 
+    @pytest.mark.slow
     def test_a_batch_that_was_killed_leaves_whole_cases_and_goes_on_with_the_others(self, tmp_path: Path) -> None:
         for number in range(6):
             ball_case(tmp_path / "data" / f"{number}", np.diag([1.0, 1.0, 1.0, 1.0]), (40, 40, 40), f"P{number}")

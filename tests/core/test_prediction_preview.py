@@ -10,13 +10,14 @@ from matplotlib.image import imread
 
 from brainunet.labels import Label
 from brainunet.pictures.preview import draw_preview
+from tests.support.pace import first_fast
 
 ENHANCING = np.array([0xD5, 0x5E, 0x00]) / 255
 
 
 @pytest.mark.parametrize("right", [True, False])
-@pytest.mark.parametrize("front", [True, False])
-@pytest.mark.parametrize("above", [True, False])
+@pytest.mark.parametrize("front", first_fast(True, False))
+@pytest.mark.parametrize("above", first_fast(False, True))
 def test_each_plane_shows_the_patients_right_or_front_on_the_left(
     tmp_path: Path, right: bool, front: bool, above: bool
 ) -> None:

@@ -190,6 +190,7 @@ def _hold(target: Path, ready: object, over: object) -> None:
         over.wait()  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_two_processes_never_fetch_to_one_place(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     ready, over = context.Event(), context.Event()

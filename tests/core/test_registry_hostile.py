@@ -16,23 +16,12 @@ from brainunet.registry import client as client_module
 from brainunet.registry.client import Registry
 from brainunet.registry.registry_pb2 import Chunk, Release
 from brainunet.signing import new_signing_key, sign_file
-from tests.support.false_registry import FalseRegistry, access_to, pull_from, standing
-from tests.support.health import Federation, no_proxy
+from tests.support.false_registry import FalseRegistry, access_to, pull_from, registry, standing
+from tests.support.health import Federation, federation, no_proxy_of_this_machine
 
+__all__ = ["federation", "no_proxy_of_this_machine", "registry"]  # fixtures
 
-@pytest.fixture(scope="module")
-def federation() -> Federation:
-    return Federation()
-
-
-@pytest.fixture
-def registry(tmp_path: Path, federation: Federation) -> FalseRegistry:
-    return FalseRegistry.of(tmp_path, federation.signing_key)
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_proxy(monkeypatch)
+pytestmark = pytest.mark.usefixtures("no_proxy_of_this_machine")
 
 
 def refusal(registry: FalseRegistry, federation: Federation, folder: Path) -> str:

@@ -13,26 +13,15 @@ from brainunet.registry.agreed import CHUNK_BYTES, prepare_grpc
 from brainunet.registry.client import Registry
 from brainunet.registry.troubles import Passing
 from tests.support.authority import new_authority
-from tests.support.false_registry import FalseRegistry, access_to, pull_from, standing
-from tests.support.health import Federation, no_proxy, talking
+from tests.support.false_registry import FalseRegistry, access_to, pull_from, registry, standing
+from tests.support.health import Federation, federation, no_proxy_of_this_machine, talking
 from tests.support.proxy import tunnel
 from tests.support.raw_line import RawLine
 from tests.support.running import free_port
 
+__all__ = ["federation", "no_proxy_of_this_machine", "registry"]  # fixtures
 
-@pytest.fixture(scope="module")
-def federation() -> Federation:
-    return Federation()
-
-
-@pytest.fixture
-def registry(tmp_path: Path, federation: Federation) -> FalseRegistry:
-    return FalseRegistry.of(tmp_path, federation.signing_key)
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_proxy(monkeypatch)
+pytestmark = pytest.mark.usefixtures("no_proxy_of_this_machine")
 
 
 class TestTheWay:

@@ -11,6 +11,7 @@ from brainunet.metrics import METRICS
 from brainunet.metrics.report import STRUCTURES, score_case
 from brainunet.pictures.score_boxes import plot_scores
 from brainunet.records import CaseScore, CaseScoreRow
+from tests.support.pace import first_fast
 
 
 def scores(n: int) -> list[CaseScore]:
@@ -20,7 +21,7 @@ def scores(n: int) -> list[CaseScore]:
 
 
 @pytest.mark.parametrize("metrics", [tuple(METRICS), ("dice",), ("volume_ml",), ("dice", "hd95_mm", "nsd_1mm", "nsd_0_5mm")])
-@pytest.mark.parametrize("n", [1, 5])
+@pytest.mark.parametrize("n", first_fast(5, 1))
 def test_a_picture_is_drawn_of_any_metrics_and_number_of_cases(tmp_path: Path, metrics: tuple[str, ...], n: int) -> None:
     plot_scores(tmp_path / "scores.png", scores(n), metrics, "a test")
 

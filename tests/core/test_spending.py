@@ -15,29 +15,11 @@ import pytest
 from brainunet import chain
 from brainunet.errors import PrivacyError
 from brainunet.privacy.accounting import Charge, epsilon_of
-from brainunet.privacy.purse import Purse, open_purse, settle
-from brainunet.privacy.spending import Spent, read_spending
-from brainunet.privacy.trust import require_trusted
+from brainunet.privacy.purse import Purse, open_purse
+from brainunet.privacy.spending import read_spending
+from tests.support.spending import NOON, STEP, another_log, changed, path, spend, trusted
 
-STEP = Charge(noise=1.5, rate=0.2)
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "privacy.jsonl"
-
-
-def spend(path: Path, *, run: str = "glioma-1", round: int = 1, steps: int = 3, at: datetime = NOON) -> Spent:
-    with open_purse(path, site="lagos", cases=20, run=run, round=round, at=at) as purse:
-        for _ in range(steps):
-            purse.pay(STEP, at=at)
-        return purse.spent
-
-
-def trusted(path: Path, **changes: object) -> None:
-    asked: dict[str, object] = {"site": "lagos", "cases": 20, "now": NOON, **changes}
-    require_trusted(path, read_spending(path), **asked)  # type: ignore[arg-type] # what each test says
+__all__ = ["path"]  # a fixture
 
 
 def test_a_site_that_never_trained_privately_has_spent_nothing(path: Path) -> None:
@@ -101,10 +83,6 @@ def test_a_line_that_a_power_cut_left_is_set_aside_and_costs_nothing(path: Path)
     assert spent.charges == {"glioma-1": (Charge(1.5, 0.2, 4),)}
 
 
-def changed(path: Path) -> None:
-    path.write_text(path.read_text().replace('"steps":1', '"steps":0', 1))
-
-
 def without_a_line(path: Path) -> None:
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:2] + lines[3:]))
@@ -116,11 +94,6 @@ def with_a_strange_entry(path: Path) -> None:
 
 def with_impossible_steps(path: Path) -> None:
     chain.append(path, "step", {"run": "glioma-1", "round": 1, "noise": 1.5, "rate": 0.2, "steps": -3})
-
-
-def another_log(path: Path) -> None:
-    path.unlink()
-    chain.append(path, "sent", {"bytes": 7})
 
 
 @pytest.mark.parametrize("damage", [changed, without_a_line, with_a_strange_entry, with_impossible_steps, another_log])
@@ -199,74 +172,6 @@ def test_whoever_writes_between_two_steps_is_noticed(path: Path) -> None:
             other.pay(STEP)
 
 
-def test_a_person_can_go_on_with_a_rolled_back_ledger_and_what_was_lost_is_added(path: Path) -> None:
-    spend(path, steps=3)
-    earlier = path.read_bytes()
-    head = spend(path, round=2, steps=4).head
-    path.write_bytes(earlier)
-
-    spent, aside = settle(path, site="lagos", cases=20, carried={"": [Charge(1.5, 0.2, 4)]}, accepted_head=head, at=NOON)
-
-    assert aside is None
-    assert spent.epsilon(1e-3) == epsilon_of([Charge(1.5, 0.2, 7)], 1e-3)
-    trusted(path, expected_head=head)
-    assert spend(path, round=3, steps=1).epsilon(1e-3) == epsilon_of([Charge(1.5, 0.2, 8)], 1e-3)
-
-
-@pytest.mark.parametrize("damage", [changed, another_log])
-def test_a_ledger_that_can_not_be_read_is_set_aside_and_kept(path: Path, damage: Callable[[Path], None]) -> None:
-    spend(path)
-    damage(path)
-    broken = path.read_bytes()
-
-    spent, aside = settle(path, site="lagos", cases=25, carried={"": [Charge(2.0, 0.1, 9)]}, at=NOON)
-
-    assert aside is not None
-    assert aside.read_bytes() == broken
-    assert (spent.cases, spent.charges) == (25, {"": (Charge(2.0, 0.1, 9),)})
-    trusted(path, cases=25)
-
-
-@pytest.mark.parametrize("damage", [changed, another_log])
-def test_a_ledger_that_can_not_be_read_is_not_forgotten_for_nothing(path: Path, damage: Callable[[Path], None]) -> None:
-    spend(path)
-    damage(path)
-    before = path.read_bytes()
-
-    with pytest.raises(PrivacyError, match="it would forget a ledger that can't be read"):
-        settle(path, site="lagos", cases=20, carried={}, at=NOON)
-    assert path.read_bytes() == before
-
-
-def test_a_site_that_changed_its_name_does_not_begin_with_a_new_budget(path: Path) -> None:
-    spend(path)
-
-    with pytest.raises(PrivacyError, match=r"it would forget all of the ledger of another site \(lagos\)"):
-        settle(path, site="ikeja", cases=20, carried={}, at=NOON)
-    spent, aside = settle(path, site="ikeja", cases=20, carried={"": [Charge(1.5, 0.2, 3)]}, at=NOON)
-
-    assert aside is not None
-    assert spent.epsilon(1e-3) == epsilon_of([Charge(1.5, 0.2, 3)], 1e-3)
-
-
-@pytest.mark.parametrize("gone", [True, False])
-def test_entries_that_this_site_has_told_of_are_not_forgotten_for_nothing(path: Path, gone: bool) -> None:
-    spend(path)
-    if gone:
-        path.unlink()
-
-    with pytest.raises(PrivacyError, match=f"it would forget {9 if gone else 4} of 9 entries"):
-        settle(path, site="lagos", cases=20, carried={}, least_entries=9, at=NOON)
-    settle(path, site="lagos", cases=20, carried={"": [Charge(1.5, 0.2, 4)]}, least_entries=9, at=NOON)
-
-
-def test_a_head_that_a_coordinator_made_up_costs_a_person_a_word(path: Path) -> None:
-    spent, _ = settle(path, site="lagos", cases=20, carried={}, accepted_head="a" * 64, at=NOON)
-
-    assert spent.epsilon(1e-3) == 0
-    trusted(path, expected_head="a" * 64)
-
-
 def test_who_opens_the_ledger_looks_at_the_one_that_is_there_now(path: Path) -> None:
     head = spend(path).head
     path.unlink()
@@ -276,36 +181,6 @@ def test_who_opens_the_ledger_looks_at_the_one_that_is_there_now(path: Path) -> 
     ):  # fmt: skip
         pass
     assert not path.exists()
-
-
-def test_a_person_can_put_a_clock_that_was_wrong_behind_them(path: Path) -> None:
-    spend(path, at=NOON + timedelta(days=3000))
-    with pytest.raises(PrivacyError):
-        trusted(path)
-
-    settle(path, site="lagos", cases=20, carried={}, at=NOON)
-
-    trusted(path)
-
-
-def test_what_is_carried_counts_for_the_run_it_was_spent_for(path: Path) -> None:
-    """Else the run would go on with more than was agreed on, and its models would say less than they cost."""
-    spend(path)
-
-    spent, _ = settle(
-        path, site="lagos", cases=20, carried={"glioma-1": [Charge(1.5, 0.2, 4)], "": [Charge(9.0, 0.2, 1)]}, at=NOON
-    )
-
-    assert spent.epsilon_of_run("glioma-1", 1e-3) == epsilon_of([Charge(1.5, 0.2, 7)], 1e-3)
-    assert spent.epsilon(1e-3) == epsilon_of([Charge(1.5, 0.2, 7), Charge(9.0, 0.2)], 1e-3)
-    assert spent == read_spending(path)
-
-
-def test_changing_the_cases_never_makes_what_is_spent_less(path: Path) -> None:
-    before = spend(path).epsilon(1e-3)
-    after, _ = settle(path, site="lagos", cases=2000, carried={}, at=NOON)
-
-    assert after.epsilon(1e-3) == before
 
 
 def test_the_ledger_holds_no_case_and_no_path(path: Path) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from brainunet.cli import main as brainunet
 from brainunet.commands.train import new_study
 from brainunet.config import TrainConfig, ValidationConfig
 from brainunet.data.phantom import write_phantoms
+from brainunet.labels import Label
 from brainunet.modelfile import read_model
 from brainunet.settings import load
 from brainunet.starter import STARTER
@@ -21,7 +24,9 @@ from brainunet.study.fit import Scored, fit
 from brainunet.study.run import Study
 from brainunet.study.settings import FitConfig, stage_names, stage_settings
 from brainunet.training.checkpoint import Checkpoint
+from tests.support.cases import tumour, write_case
 from tests.support.nets import network
+from tests.support.pace import first_fast
 from tests.support.prepared import prepared_case
 from tests.support.simulation import run
 from tests.support.trainings import IDS, TINY, rows_of, summary_of, trained, write_cases
@@ -57,6 +62,24 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(data: Path,
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_a_region_that_no_truth_has_is_told_without_a_figure(tmp_path: Path) -> None:
+    without_et = np.where(tumour() == Label.ET, Label.NETC, tumour()).astype(np.uint8)
+    for case in IDS[:3]:
+        write_case(tmp_path / "data", case, label=tumour() if case == IDS[1] else without_et)
+
+    ended = trained(tmp_path / "data", tmp_path / "one", "--validation", IDS[0], "--set", "train.steps=1")
+    assert ended.code == 0, ended.err
+    assert "last model (step 1): Dice ET in no case, TC 0." in ended.out
+    assert "; one case\n" in ended.out
+    assert summary_of(tmp_path / "one")["empty_truths"] == {"ET": 1, "TC": 0, "WT": 0, "NETC": 0, "SNFH": 0}
+
+    ended = trained(tmp_path / "data", tmp_path / "two", "--validation", f"{IDS[0]},{IDS[1]}", "--set", "train.steps=1")
+    assert ended.code == 0, ended.err
+    assert re.search(r"last model \(step 1\): Dice ET 0\.\d{3} \(1 case without\), TC .*; mean of 2 cases\n", ended.out)
+    told = {row["region"]: (row["n"], row["empty"]) for row in rows_of(tmp_path / "two" / "scores.csv")}
+    assert told == {"ET": ("2", "1"), "TC": ("2", "0"), "WT": ("2", "0"), "NETC": ("2", "0"), "SNFH": ("2", "0")}
+
+
 def fitted(tmp_path: Path, **settings: Any) -> tuple[int, str, list[Scored]]:
     train = TrainConfig(steps=12, patch=(16, 16, 16), batch_size=1, precision="fp32", learning_rate=1e-12)
     config = FitConfig(train=train, validation=ValidationConfig(window=None), score_every=2, **settings)
@@ -80,6 +103,7 @@ def test_by_the_clock_it_ends_by_minutes_with_a_scoring_of_the_last_step(tmp_pat
     assert scores[-1].seconds >= 0.12
 
 
+@pytest.mark.slow  # of a resume: test_study_resumed.py
 def test_a_finished_training_taken_up_again_is_finished(tmp_path: Path) -> None:
     first, again = fitted(tmp_path), fitted(tmp_path)
 
@@ -101,12 +125,12 @@ def test_from_a_model_its_card_gives_the_network_and_the_line(data: Path, tmp_pa
 
 @pytest.mark.parametrize(
     ("made_up", "of_others", "flag", "seen"),
-    [
-        (2, [], (), "phantoms"),
+    first_fast(
         (1, IDS[:1], (), "phantoms and real cases"),
+        (2, [], (), "phantoms"),
         (0, IDS[:2], (), "real cases"),
         (0, IDS[:2], ("--phantoms",), "phantoms"),
-    ],
+    ),
 )
 def test_a_model_of_made_up_cases_says_so_without_being_told(
     made_up: int, of_others: Sequence[str], flag: tuple[str, ...], seen: str, data: Path, tmp_path: Path

@@ -93,6 +93,7 @@ def test_a_resume_keeps_to_its_cases_and_is_refused_without_them(data: Path, tmp
         assert "no split of cases" in run(brainunet, "train", "--out", out, "--resume").err
 
 
+@pytest.mark.slow
 def test_a_resume_from_another_model_is_refused_and_the_state_stays(data: Path, tmp_path: Path) -> None:
     start, out = tmp_path / "start.safetensors", tmp_path / "out"
     shutil.copy(STARTER, start)
@@ -109,6 +110,7 @@ def test_a_resume_from_another_model_is_refused_and_the_state_stays(data: Path, 
     assert (out / "training.ckpt").read_bytes() == kept
 
 
+@pytest.mark.slow
 def test_the_rates_told_are_those_of_the_steps_across_a_resume(tmp_path: Path) -> None:
     train = TrainConfig(steps=4, patch=(16, 16, 16), batch_size=1, precision="fp32", schedule="poly", learning_rate=1.0e-9)
     checkpoint = Checkpoint(tmp_path / "c.ckpt", "this")

@@ -21,7 +21,8 @@ from brainunet.config import AugmentConfig, LossConfig, TrainConfig
 from brainunet.errors import ConfigError
 from brainunet.model import weights_of
 from brainunet.training.checkpoint import Checkpoint
-from brainunet.training.loop import Trained, TrainingDivergedError, learning_rate_at, train
+from brainunet.training.loop import Trained, TrainingDivergedError, train
+from brainunet.training.optimizer import learning_rate_at
 from brainunet.training.seeds import derive
 from tests.support.nets import network
 from tests.support.pace import first_fast

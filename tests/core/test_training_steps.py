@@ -14,7 +14,8 @@ from brainunet.config import TrainConfig
 from brainunet.model import weights_of
 from brainunet.training.average import average_in, averaged
 from brainunet.training.checkpoint import Checkpoint
-from brainunet.training.loop import begin, learning_rate_at, take_step, train
+from brainunet.training.loop import begin, take_step, train
+from brainunet.training.optimizer import learning_rate_at
 from tests.support.nets import network
 from tests.support.pace import first_fast
 from tests.support.prepared import prepared_case

@@ -24,7 +24,6 @@ from brainunet.training.checkpoint import Checkpoint
 from brainunet.training.loop import Training, begin, take_step, train
 from brainunet.training.whole_cases import takes_whole
 from tests.support.nets import network
-from tests.support.pace import first_fast
 from tests.support.prepared import prepared_case
 
 SHAPES = ((24, 18, 20), (17, 24, 24), (20, 20, 28))  # sides that no network divides
@@ -151,7 +150,8 @@ def uninterrupted() -> str:
     return weights_of(made).digest
 
 
-@pytest.mark.parametrize("cut_at", first_fast(2, 1, 3))
+@pytest.mark.slow
+@pytest.mark.parametrize("cut_at", [1, 2, 3])
 def test_cut_off_before_at_or_after_the_change_it_ends_at_the_same_weights(
     cut_at: int, uninterrupted: str, tmp_path: Path
 ) -> None:

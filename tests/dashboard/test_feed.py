@@ -142,6 +142,7 @@ def test_parts_of_a_page_share_a_look_for_a_second(where: str, store: StoreWrite
     feed.close()
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_bounded(database: Path) -> None:
     simulations(database, rounds=4)
     feed = Feed(database, fresh_s=0, most_rows=120)

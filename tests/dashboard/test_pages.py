@@ -166,6 +166,7 @@ def test_what_the_server_says_of_the_round_in_progress_is_shown(
     assert "waits for replies until" in left.proto.help
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damaged", ["", "{", "[]", '{"state": 7}', '{"run": "fed-1", "updated_at": "yesterday"}'])
 def test_a_damaged_status_is_left_out(damaged: str, show: Show, database: Path, tmp_path: Path, federation: str) -> None:
     (tmp_path / "status.json").write_text(damaged)
@@ -220,6 +221,7 @@ def test_an_empty_store_says_what_to_do_next(page: str, show: Show, database: Pa
     assert test.code[0].value.startswith(("flower-server run DIR", "brainunet-simulate --phantom"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", NAMES)
 def test_a_run_that_has_only_begun_is_no_problem(page: str, show: Show, database: Path) -> None:
     with StoreWriter(database) as writer:

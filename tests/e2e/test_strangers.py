@@ -32,15 +32,9 @@ from brainunet_server.flower.superlink import SuperLink, listening
 from tests.support.fake_site import FakeSite, honest
 from tests.support.known import assert_model, known
 from tests.support.messages import train_task
-from tests.support.running import Federation
+from tests.support.running import FLOWER_WARNINGS, Federation
 
-# of Flower's own database and build of bundles, and of what uvicorn loads
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:No path_separator found:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning"),
-]
+pytestmark = [pytest.mark.slow, *FLOWER_WARNINGS]
 
 NewFederation = Callable[..., Federation]
 HONEST = {"CRV": 10, "NKDC": 30}

@@ -46,8 +46,14 @@ def kit(tmp_path: Path) -> Path:
     return tmp_path / "kit.json"
 
 
+@pytest.fixture(scope="session")
+def ran(founded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The federation after a run of a few rounds; read, never written."""
+    folder = Path(shutil.copytree(founded, tmp_path_factory.mktemp("ran") / "fed"))
+    complete_run(folder)
+    return folder
+
+
 @pytest.fixture
-def trained(fed: Path) -> Path:
-    """The federation after a run of a few rounds."""
-    complete_run(fed)
-    return fed
+def trained(ran: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(ran, tmp_path / "fed"))

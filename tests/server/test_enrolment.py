@@ -15,7 +15,7 @@ from brainunet.kit import open_kit, require_kit_of
 from brainunet.starter import STARTER
 from brainunet_server.authority import certify_site, read_authority
 from brainunet_server.federation import Folder
-from brainunet_server.roster import read_roster, write_roster
+from brainunet_server.roster import read_roster
 from tests.support.federation import (
     HOST,
     NAME,
@@ -65,7 +65,7 @@ def test_a_kit_asked_for_again_late_comes_with_a_new_certificate(fed: Path, requ
     old = certify_site(
         read_authority(folder.ca_key, folder.ca_certificate), read_request(requests["north"].read_bytes()), now=long_ago
     )
-    write_roster(folder.roster, read_roster(folder.roster).with_enrolled("north", old, long_ago))
+    folder.roster.write_bytes(read_roster(folder.roster).with_enrolled("north", old, long_ago).content())
 
     assert told("enrol", fed, requests["north"], "-o", kit)["change"] == "renewed"
 

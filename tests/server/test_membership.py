@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,15 +10,17 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from brainunet.certificates import make_request, new_site_key, public_key_id, read_certificate, read_request
+from brainunet.certificates import make_request, public_key_id, read_certificate, read_request
 from brainunet.errors import ConfigError
-from brainunet_server.authority import Authority, certify_site, make_authority
+from brainunet_server.authority import Authority, certify_site
 from brainunet_server.federation import Folder
 from brainunet_server.membership import Membership
-from brainunet_server.roster import Roster, write_roster
+from brainunet_server.roster import Roster
 from brainunet_server.status import SiteState
+from tests.support.rosters import NOW, Enrol, authority, enrol, keys
 
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+__all__ = ["authority", "enrol", "keys"]  # fixtures
+
 SILENCE_S = 100
 
 
@@ -52,29 +53,6 @@ class Doorbook:
         return [self.heard.get(site, Node(site, online=False, last_heard=None)) for site in sorted(self.inside)]
 
 
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return make_authority("Glioma Africa")
-
-
-@pytest.fixture(scope="module")
-def keys() -> list[ec.EllipticCurvePrivateKey]:
-    return [new_site_key() for _ in range(3)]
-
-
-Enrol = Callable[[Roster, str, int], Roster]
-
-
-@pytest.fixture(scope="module")
-def enrol(authority: Authority, keys: list[ec.EllipticCurvePrivateKey]) -> Enrol:
-    """A roster with one site more: its name, and which of the keys it has."""
-
-    def enrolled(roster: Roster, name: str, key: int) -> Roster:
-        return roster.with_enrolled(name, certify_site(authority, read_request(make_request(keys[key], name))), NOW)
-
-    return enrolled
-
-
 @dataclass
 class Followed:
     """A membership and the roster that it follows."""
@@ -88,7 +66,7 @@ class Followed:
         self.follow(Roster())
 
     def write(self, roster: Roster) -> None:
-        write_roster(self.folder.roster, roster)
+        self.folder.roster.write_bytes(roster.content())
         self.written += 1  # a coordinator takes longer than a tick of the disk's clock for two commands
         os.utime(self.folder.roster, (0, 1_700_000_000 + self.written))
 

@@ -78,11 +78,11 @@ def test_model_show_tells_all_of_it_in_words(trained: Path, capsys: pytest.Captu
         (["--round", "1", "--run", "glioma-2"], "no run 'glioma-2'"),
     ],
 )
-def test_a_round_that_is_not_there_is_answered_with_those_that_are(trained: Path, arguments: list[str], words: str) -> None:
-    assert words in refused(4, "publish", trained, "--name", "africa-1", *arguments)
+def test_a_round_that_is_not_there_is_answered_with_those_that_are(ran: Path, arguments: list[str], words: str) -> None:
+    assert words in refused(4, "publish", ran, "--name", "africa-1", *arguments)
 
-    assert not list((trained / "published").glob("*"))
-    assert "model-published" not in kinds(trained)
+    assert not list((ran / "published").glob("*"))
+    assert "model-published" not in kinds(ran)
 
 
 def test_a_model_that_was_removed_to_make_room_is_said_to_be(fed: Path) -> None:
@@ -111,8 +111,8 @@ def test_before_a_round_is_complete_there_is_nothing_to_publish(fed: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "a b", "x" * 65, "-a"])
-def test_a_name_that_would_not_do_for_a_file_is_refused(trained: Path, name: str) -> None:
-    assert "--name" in refused(2, "publish", trained, "--round", "1", f"--name={name}")
+def test_a_name_that_would_not_do_for_a_file_is_refused(ran: Path, name: str) -> None:
+    assert "--name" in refused(2, "publish", ran, "--round", "1", f"--name={name}")
 
 
 def test_capitals_make_no_new_name(trained: Path) -> None:
@@ -136,8 +136,8 @@ def test_the_longest_notes_of_the_widest_letters_fit_into_the_audit_trail(traine
     assert kinds(trained)[-1] == "model-published"
 
 
-def test_notes_that_could_steer_a_terminal_are_refused(trained: Path) -> None:
-    assert "control characters" in refused(2, "publish", trained, "--round", "1", "--name", "a", "--notes", "x\x1b[2J")
+def test_notes_that_could_steer_a_terminal_are_refused(ran: Path) -> None:
+    assert "control characters" in refused(2, "publish", ran, "--round", "1", "--name", "a", "--notes", "x\x1b[2J")
 
 
 def test_a_release_never_changes(trained: Path) -> None:
@@ -157,6 +157,7 @@ def test_a_model_that_was_changed_on_the_disk_is_not_published(trained: Path) ->
     assert "other weights than the store says" in refused(4, "publish", trained, "--round", "1", "--name", "a")
 
 
+@pytest.mark.slow  # of the writer alone: test_store.py
 def test_the_store_may_be_a_server_of_databases(fed: Path, tmp_path: Path, postgres_url: str) -> None:
     complete_run(fed, database=postgres_url)
     at = ("--database", postgres_url)

@@ -29,8 +29,12 @@ from brainunet_server.registry.door import address_of
 from brainunet_server.registry.limits import Limits
 from tests.support.asking import bearer, names, refusal, stub
 from tests.support.federation import done, refused
-from tests.support.registries import Publisher, Served
+from tests.support.registries import Publisher, Served, no_slowing, served
 from tests.support.running import BIN
+
+__all__ = ["no_slowing", "served"]  # fixtures
+
+pytestmark = pytest.mark.usefixtures("no_slowing")
 
 
 @pytest.fixture(scope="module")
@@ -39,18 +43,6 @@ def publisher(tmp_path_factory: pytest.TempPathFactory) -> Publisher:
     made.publish("v1")
     made.publish("v2")
     return made
-
-
-@pytest.fixture(scope="module")
-def served(publisher: Publisher) -> Iterator[Served]:
-    with publisher.served(Limits(wrong_tokens_per_minute=1000)) as served:
-        yield served
-
-
-@pytest.fixture(autouse=True)
-def _no_slowing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door_module, "SLOWED_S", 0.0)
-    monkeypatch.setattr(door_module, "FRESH_S", 0.0)
 
 
 def test_a_revoked_site_is_out_with_its_next_question(publisher: Publisher, served: Served) -> None:
@@ -237,6 +229,7 @@ def test_an_error_of_ours_says_nothing_of_itself_to_the_caller(
     assert refused.value.details() == "an error of the registry itself; tell the coordinator"
 
 
+@pytest.mark.slow
 def test_a_second_registry_on_the_same_port_is_refused(publisher: Publisher, served: Served) -> None:
     command = [str(BIN / "flower-server"), "registry", str(publisher.folder.path), "--listen", "127.0.0.1"]
     command += ["--port", str(served.site_port), "--readers-port", "0"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -18,12 +18,15 @@ from brainunet.registry.agreed import CHUNK_BYTES
 from brainunet.registry.client import Registry
 from brainunet.registry.registry_pb2 import DescribeRequest
 from brainunet.registry.troubles import Passing
-from brainunet_server.registry import door as door_module
 from brainunet_server.registry import entrance, servicer, serving
 from brainunet_server.registry.limits import Limits
 from tests.support.asking import bearer, downloads, names, pulled, stub
-from tests.support.registries import Publisher, Served
+from tests.support.registries import Publisher, Served, no_slowing, served
 from tests.support.store import NOON
+
+__all__ = ["no_slowing", "served"]  # fixtures
+
+pytestmark = pytest.mark.usefixtures("no_slowing")
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +36,6 @@ def publisher(tmp_path_factory: pytest.TempPathFactory) -> Publisher:
     made.publish("v2")
     made.publish("large", 40)
     return made
-
-
-@pytest.fixture(scope="module")
-def served(publisher: Publisher) -> Iterator[Served]:
-    with publisher.served(Limits(wrong_tokens_per_minute=1000)) as served:
-        yield served
-
-
-@pytest.fixture(autouse=True)
-def _no_slowing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door_module, "SLOWED_S", 0.0)
-    monkeypatch.setattr(door_module, "FRESH_S", 0.0)
 
 
 @pytest.mark.parametrize("kind", ["site", "reader"])

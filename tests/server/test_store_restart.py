@@ -26,6 +26,8 @@ from tests.support.store import NOON, RUN, dice, saved
 
 __all__ = ["server"]  # a fixture
 
+pytestmark = pytest.mark.slow  # one restart, of a server that is there already: test_store.py
+
 ABSENT = SiteRound(run_id=RUN.id, round=1, site="lagos", outcome="absent")
 SCORE, MODEL = dice(0, "lagos"), saved(0)
 

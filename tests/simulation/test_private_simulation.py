@@ -6,47 +6,42 @@ from pathlib import Path
 
 import pytest
 
-from brainunet.data.phantom import write_phantoms
 from brainunet_sim.cli import main as simulate
 from brainunet_sim.private_sites import privacy_options
-from tests.support.simulation import SHAPE, TINY, digests, read_summary, run, summary_of
+from tests.support.simulation import TINY, digests, read_summary, run, summary_of
 
 PRIVATE = ("--privacy", "eps=5,delta=0.1,cases_per_step=1", "--seed", "5")
 
 
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "cases"
-    write_phantoms(folder, cases=6, style="ssa", seed=3, shape=SHAPE)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def finished(cases: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("finished") / "out"
-    summary_of(out, "--data", cases, "--sites", "2", *PRIVATE)
+def private(cases: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a private simulation, with what it said beside it; read, never written."""
+    out = tmp_path_factory.mktemp("private") / "out"
+    ended = run(simulate, *TINY, "--out", out, "--data", cases, "--sites", "2", *PRIVATE, "--quiet")
+    assert ended.code == 0, ended.err
+    (out.parent / "said").write_text(ended.out)
     return out
 
 
-def test_every_site_keeps_to_the_epsilon_and_tells_no_loss(cases: Path, tmp_path: Path) -> None:
-    ended = run(simulate, *TINY, "--out", tmp_path / "out", "--data", cases, "--sites", "2", *PRIVATE, "--quiet")
-    assert ended.code == 0, ended.err
-    summary = read_summary(tmp_path / "out")
+def test_every_site_keeps_to_the_epsilon_and_tells_no_loss(private: Path) -> None:
+    summary = read_summary(private)
 
-    assert f"site-1: epsilon {summary['privacy']['site-1']['epsilon']:.2f} at delta 0.1" in ended.out
+    said = (private.parent / "said").read_text()
+    assert f"site-1: epsilon {summary['privacy']['site-1']['epsilon']:.2f} at delta 0.1" in said
     assert {site: entry["delta"] for site, entry in summary["privacy"].items()} == {"site-1": 0.1, "site-2": 0.1}
     assert all(4.5 < entry["epsilon"] <= 5 for entry in summary["privacy"].values())
     for entry in summary["rounds"][1:]:
         assert {(site["loss"], site["seconds"]) for site in entry["sites"].values()} == {(None, None)}
 
 
-def test_equal_seeds_give_equal_models_and_privacy_other_ones(finished: Path, cases: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_equal_seeds_give_equal_models_and_privacy_other_ones(private: Path, cases: Path, tmp_path: Path) -> None:
     summary_of(tmp_path / "again", "--data", cases, "--sites", "2", *PRIVATE)
     summary_of(tmp_path / "plain", "--data", cases, "--sites", "2", "--seed", "5")
 
-    assert digests(tmp_path / "again") == digests(finished)
-    assert digests(tmp_path / "plain")[0] == digests(finished)[0]
-    assert digests(tmp_path / "plain")[1] != digests(finished)[1]
+    assert digests(tmp_path / "again") == digests(private)
+    assert digests(tmp_path / "plain")[0] == digests(private)[0]
+    assert digests(tmp_path / "plain")[1] != digests(private)[1]
 
 
 @pytest.mark.parametrize(

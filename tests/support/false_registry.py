@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, generate_private_key
 
 from brainunet.certificates import key_in_pem
@@ -130,3 +131,8 @@ def pull_from(port: int, federation: Federation, target: Path, *, patience_s: fl
             lambda: Registry(access), described.release, Part(target), descriptor, patience_s=patience_s, sleep=lambda s: None
         )
         return keep(Part(target), described, access.signing_key).file
+
+
+@pytest.fixture
+def registry(tmp_path: Path, federation: Federation) -> FalseRegistry:
+    return FalseRegistry.of(tmp_path, federation.signing_key)

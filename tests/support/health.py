@@ -136,6 +136,16 @@ def talking(first_words: bytes) -> Iterator[int]:
         yield port
 
 
+@pytest.fixture(scope="module")
+def federation() -> Federation:
+    return Federation()
+
+
+@pytest.fixture
+def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_proxy(monkeypatch)
+
+
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the proxies of the machine that the tests run on."""
     for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):

@@ -18,11 +18,6 @@ from tests.support.health import Federation, no_proxy
 SETTINGS = 'min_cases = 1\npurpose = "segmentation"\nlegal_basis = "vote 12"\n'
 
 
-@pytest.fixture(scope="module")
-def federation() -> Federation:
-    return Federation()
-
-
 @pytest.fixture(autouse=True)
 def _nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names have no address, so that no check waits for a network; a test that serves uses 127.0.0.1."""

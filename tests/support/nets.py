@@ -53,3 +53,9 @@ def disturb_norms(made: nn.Module, *, seed: int = 0) -> None:
         for name, value in made.state_dict().items():
             if "norm" in name and value.is_floating_point():
                 value.copy_(0.5 + torch.rand(value.shape, generator=generator))
+
+
+def difference(one: nn.Module, other: nn.Module) -> float:
+    """The largest by which two numbers in the same place of two networks differ."""
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return max(float((a - b).detach().abs().max()) for a, b in pairs)

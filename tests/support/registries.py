@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import pytest
 
 from brainunet import home_folder
 from brainunet.certificates import make_request, new_site_key, write_site_key
@@ -25,6 +26,7 @@ from brainunet.registry.keep import digest_of
 from brainunet.signing import read_signing_key, sign_file
 from brainunet.weights import Weights
 from brainunet_server.federation import Folder, read_settings
+from brainunet_server.registry import door as door_module
 from brainunet_server.registry.book import Book
 from brainunet_server.registry.limits import Limits
 from brainunet_server.registry.serving import RegistryOptions, ports
@@ -177,3 +179,16 @@ def model_card(name: str, published_at: datetime = NOON, **facts: object) -> Mod
         "trained_on": "nothing",
     }
     return ModelCard.model_validate(told | facts)
+
+
+@pytest.fixture(scope="module")
+def served(publisher: Publisher) -> Iterator[Served]:
+    with publisher.served(Limits(wrong_tokens_per_minute=1000)) as served:
+        yield served
+
+
+@pytest.fixture
+def no_slowing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is refused is not made to wait, and what was looked up is looked up again."""
+    monkeypatch.setattr(door_module, "SLOWED_S", 0.0)
+    monkeypatch.setattr(door_module, "FRESH_S", 0.0)

@@ -52,6 +52,12 @@ QUICK: Final = {
     "train.precision": "fp32",
 }
 LOG_END: Final = 6000
+# For tests with a SuperLink in their own process: of Flower's database and build of bundles, and of what uvicorn loads.
+FLOWER_WARNINGS: Final = (
+    pytest.mark.filterwarnings("ignore:No path_separator found:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning"),
+)
 
 T = TypeVar("T")
 

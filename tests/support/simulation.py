@@ -17,6 +17,7 @@ from brainunet_server.store.reader import StoreReader
 from brainunet_sim.cli import main as simulate
 
 PatientFolder: TypeAlias = dict[str, float]  # case id -> volume of the whole tumour in ml
+Arguments: TypeAlias = tuple[str | Path, ...]
 
 # A network with random weights on small patches: it learns nothing, and a round takes parts of a second.
 TINY: Final = (

@@ -11,6 +11,7 @@ import pytest
 from brainunet_server.store.reader import StoreReader
 from brainunet_server.store.rows import Model, Run, Score, SiteRound
 from brainunet_server.store.writer import StoreWriter
+from tests.support.pace import first_fast
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 RUN = Run(
@@ -65,7 +66,11 @@ def run_rounds(writer: StoreWriter, last: int) -> None:
         writer.record_model(saved(number))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+def newest_model(reader: StoreReader, run_id: str) -> int | None:
+    return max((model.round for model in reader.models(run_id)), default=None)
+
+
+@pytest.fixture(params=first_fast("sqlite", "postgresql"))
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return str(tmp_path / "store.sqlite")

@@ -229,13 +229,6 @@ class StoreReader:
             rows = connection.execute(query.group_by(releases.c.name)).all()
         return dict(sorted((str(row[0]), int(row[1])) for row in rows))
 
-    def latest_round(self, run_id: str) -> int | None:
-        """The round of the newest saved model; None while there is none."""
-        query = select(func.max(models.c.round)).where(models.c.run_id == run_id)
-        with explained(self.engine.url), self.engine.connect() as connection:
-            newest: int | None = connection.execute(query).scalar_one()
-            return newest
-
     def version(self) -> str | None:
         """Of the tables, as they are now: another than on opening means that somebody has put a new store in its place."""
         with explained(self.engine.url), self.engine.connect() as connection:

@@ -8,6 +8,7 @@ logging). A new one is one file in ``migrations/versions``, written by hand; a t
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +33,7 @@ def upgrade(connection: Connection, where: str, migrations: Path = MIGRATIONS) -
     """
     if connection.dialect.name == "postgresql":  # two that start at once must not both migrate; SQLite's lock sees to that
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('brainunet_schema'))")
-    scripts = ScriptDirectory(str(migrations))
+    scripts = _scripts(migrations)
     version = current_version(connection)
     if version is None and (tables := inspect(connection).get_table_names()):
         raise ConfigError(
@@ -56,7 +57,7 @@ def require_current(connection: Connection, where: str, migrations: Path = MIGRA
     Raises:
         ConfigError: missing, older or newer, with what to do.
     """
-    scripts = ScriptDirectory(str(migrations))
+    scripts = _scripts(migrations)
     version, head = current_version(connection), scripts.get_current_head()
     if version is None:
         raise ConfigError(
@@ -78,6 +79,12 @@ def require_current(connection: Connection, where: str, migrations: Path = MIGRA
 def current_version(connection: Connection) -> str | None:
     """The revision that was applied last, None of a database without any."""
     return _context(connection).get_current_revision()
+
+
+@lru_cache
+def _scripts(migrations: Path) -> ScriptDirectory:
+    """Kept, since each new one reads and runs all the files again, and a store is opened many times."""
+    return ScriptDirectory(str(migrations))
 
 
 def _context(connection: Connection) -> MigrationContext:
