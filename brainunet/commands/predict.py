@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainunet import home_folder
+from brainunet.complaints import visible
 from brainunet.errors import ConfigError, DataError, UsageError
-from brainunet.terminal import progress_bar
+from brainunet.terminal import progress_bar, tell
 
 if TYPE_CHECKING:
     from brainunet.data.cases import FoundCases
@@ -89,7 +90,6 @@ def predict(
     options = _options(engine, precision, device, way, threads, max_memory, tta=tta)
     path, pulled, withdrawn = _model(model, home.expanduser())
 
-    from brainunet.complaints import one_line
     from brainunet.folders import hold_folder
     from brainunet.inference.segmenter import open_segmenter
     from brainunet.prediction.names import named as named_cases
@@ -118,7 +118,7 @@ def predict(
     elif not quiet:
         _print(done, pulled or card.title, out, demo=is_demo)
     for problem in problems:
-        typer.echo(f"left out: {one_line(problem.reason)}", err=True)
+        tell(f"left out: {problem.reason}")
     if problems:
         raise DataError(
             "predict",
@@ -178,7 +178,7 @@ def _withdrawal(model: Path, home: Path) -> str | None:
     try:
         known = withdrawn_file(home, model)
     except ConfigError as error:
-        typer.echo(f"note: whether the model was withdrawn can't be told: {error}", err=True)
+        tell(f"note: whether the model was withdrawn can't be told: {error}")
         return None
     if known is None:
         return None
@@ -188,7 +188,7 @@ def _withdrawal(model: Path, home: Path) -> str | None:
 
 def _note_withdrawn(pulled: PulledModel) -> None:
     if pulled.withdrawn is not None:
-        typer.echo(f"note: the federation has withdrawn {pulled.name}: {pulled.withdrawn}", err=True)
+        tell(f"note: the federation has withdrawn {pulled.name}: {pulled.withdrawn}")
 
 
 def _require_demo(path: Path, trained_on: str, *, demo: bool) -> bool:
@@ -240,9 +240,7 @@ def _print(done: Sequence[Done], model: str, out: Path, *, demo: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from brainunet.complaints import one_line
-
-    typer.echo(f"model: {model}")
+    typer.echo(visible(f"model: {model}"))
     if demo:
         typer.echo("DEMONSTRATION: this model was trained on made-up cases, or on none")
     if not done:
@@ -251,6 +249,6 @@ def _print(done: Sequence[Done], model: str, out: Path, *, demo: bool) -> None:
     for case in done:
         volumes = (f"{case.statistics[name]['volume_ml']:.1f}" for name in ("ET", "TC", "WT"))
         seconds = "kept" if case.kept else f"{case.seconds:.1f}"
-        table.add_row(Text(one_line(case.name)), *volumes, seconds, "; ".join(case.review.values()) or "no")
+        table.add_row(Text(visible(case.name)), *volumes, seconds, "; ".join(case.review.values()) or "no")
     Console().print(table)
-    typer.echo(f"in {out}. Research only: not a medical device, not for diagnosis or treatment.")
+    typer.echo(visible(f"in {out}") + ". Research only: not a medical device, not for diagnosis or treatment.")
