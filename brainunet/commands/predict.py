@@ -47,7 +47,7 @@ def predict(
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     way: Annotated[str, typer.Option(help="auto, one-pass or windows")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="of the CPU; all, if not given")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=256, help="of the CPU; all, if not given")] = None,
     max_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="for the whole program, such as 3GB")] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="also write the probability of each label")] = False,
     uncertainty: Annotated[bool, typer.Option(help="write a map of the entropy")] = True,
@@ -88,7 +88,7 @@ def predict(
     if pseudonym is not None and not _NAME.fullmatch(pseudonym):
         raise UsageError("--pseudonym", found=pseudonym, expected="1 to 64 letters, digits, dots, dashes or underscores")
     options = _options(engine, precision, device, way, threads, max_memory, tta=tta)
-    path, pulled, withdrawn = _model(model, home.expanduser())
+    path, pulled, withdrawn = _model(model, home)
 
     from brainunet.folders import hold_folder
     from brainunet.inference.segmenter import open_segmenter
@@ -148,7 +148,7 @@ def _options(
 
 def _bytes(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
-    if not match or float(match["number"]) == 0:
+    if not match or not 0 < float(match["number"]) < 1e12:
         raise UsageError("--max-memory", found=repr(text), expected="a size such as 3GB or 800MB")
     return int(float(match["number"]) * _UNITS[match["unit"].upper()])
 
@@ -159,7 +159,7 @@ def _model(model: Path | None, home: Path) -> tuple[Path, str | None, str | None
 
     if model is not None:
         return model, None, _withdrawal(model, home)
-    pulled = last_pulled(home)
+    pulled = last_pulled(home_folder.home_of(home))
     if pulled is None:
         raise ConfigError(
             "--model",
@@ -176,7 +176,9 @@ def _withdrawal(model: Path, home: Path) -> str | None:
     from brainunet.registry.pulled import withdrawn_file
 
     try:
-        known = withdrawn_file(home, model)
+        known = withdrawn_file(home_folder.home_of(home), model)
+    except UsageError:  # no home, so nothing was pulled to it
+        return None
     except ConfigError as error:
         tell(f"note: whether the model was withdrawn can't be told: {error}")
         return None

@@ -64,7 +64,7 @@ def pull(
     from brainunet.registry.patience import PatientRegistry
     from brainunet.registry.pulled import PulledModel, mark_withdrawn, no_longer_listed, remember
 
-    folder = home.expanduser()
+    folder = home_folder.home_of(home)
     access = access_by(kit, folder, server)
 
     def say(trouble: Passing, wait_s: float) -> None:

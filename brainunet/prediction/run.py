@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from brainunet import __version__
+from brainunet.complaints import one_line
 from brainunet.errors import DataError
 from brainunet.files import clear_folders, writing_folder_aside
 from brainunet.folders import FolderKind
@@ -237,7 +238,7 @@ def _for_people(segmenter: Segments, prediction: Prediction, segmented: Segmente
     spacing = " x ".join(f"{side:.2f}" for side in read.spacing_mm)
     release = f", release {model['release']} of {model['federation']}, round {model['round']}" if model["release"] else ""
     return {
-        "model": f"{model['title']}{release}",
+        "model": one_line(f"{model['title']}{release}"),
         "trained on": str(model["trained_on"]),
         "SHA-256 of its weights": segmenter.digest,
         "program": f"brainunet {__version__}, {facts.engine} in {facts.precision} on {facts.device}, {facts.way}",

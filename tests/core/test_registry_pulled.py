@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import threading
 from datetime import UTC, datetime, timedelta
@@ -99,6 +100,22 @@ def test_a_damaged_list_is_refused_with_a_remedy(home: Path, content: bytes) -> 
 
     with pytest.raises(ConfigError, match="Remove it and pull again"):
         last_pulled(home)
+
+
+def test_a_device_or_a_pipe_is_no_place_for_a_model(tmp_path: Path) -> None:
+    release = Release(
+        name="v1",
+        run="r",
+        round=1,
+        size_bytes=1,
+        sha256="00" * 32,
+        weights_sha256="00" * 32,
+        published_at=AT,
+    )
+    os.mkfifo(tmp_path / "pipe")
+    for place in (Path("/dev/null"), tmp_path / "pipe"):
+        with pytest.raises(UsageError, match="a pipe or a device, but expected a file or a folder"):
+            place_of(release, tmp_path, place)
 
 
 def _remember_ten(home: Path, who: int) -> None:
