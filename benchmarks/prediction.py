@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -80,18 +79,14 @@ def used(model: Path, way: str, case: Path, out: Path) -> dict[str, Any]:
     program = "from brainunet.cli import main; main()"
     options = ["-i", str(case), "-o", str(out), "--model", str(model), "--way", way, "--demo", "--quiet"]
     begun = time.perf_counter()
-    child = subprocess.Popen([sys.executable, "-c", program, "predict", *options])
-    _, status, usage = os.wait4(child.pid, 0)
+    subprocess.run([sys.executable, "-c", program, "predict", *options], check=True)
     seconds = time.perf_counter() - begun
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"brainunet predict ended with {child.returncode}")
     report = json.loads(next(out.glob("*/run_report.json")).read_text(encoding="utf-8"))
     engine = report["engine"]
     return {
         "seconds": seconds,
         "estimated_mb": engine["estimated_memory_bytes"] / 1e6,
-        "peak_mb": usage.ru_maxrss * 1024 / 1e6,
+        "peak_mb": report["peak_memory_bytes"] / 1e6,
         "start": report["seconds_from_program_start_to_case"],
         "stages": report["seconds"],
         "run": f"{engine['engine']} {engine['precision']} {engine['way']}",
