@@ -275,6 +275,11 @@ class TestAccess:
         with pytest.raises(ConfigError, match="was made for another key"):
             access_by(home / home_folder.KIT, tmp_path)
 
+    def test_a_pipe_is_not_waited_for(self, publisher: Publisher, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(ConfigError, match="pipe: a pipe, but expected the file that the coordinator sent"):
+            access_by(tmp_path / "pipe", publisher.root)
+
     def test_a_pass_that_has_expired_or_was_edited_is_refused_before_anything_is_asked(self, publisher: Publisher) -> None:
         with pytest.raises(ConfigError, match="the pass of late has expired"):
             access_by(publisher.reader("late", days=-1), publisher.root)
