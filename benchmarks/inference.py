@@ -7,7 +7,8 @@ For one case (of --data, else a phantom) and each preset with random weights, wh
 twice in fresh processes: the first makes the graph, the second is what a hospital waits for. Printed:
 
 - seconds from the start of the program to the label map (reading three files, preparing, opening the model, predicting), of
-  opening and of the network alone; the most resident memory beside what was estimated;
+  opening and of the network alone; the most resident memory beside what was estimated (to the last output of the real command:
+  benchmarks/prediction.py);
 - how many times as fast as eager PyTorch in fp32 with MONAI's sliding window (128^3, overlap 0.5, Gaussian), same weights, same
   run (--no-eager leaves it out: it takes minutes);
 - the network's multiply-adds a second as a share of what a large matrix product reaches in the same engine and precision;

@@ -4,15 +4,14 @@
 
 For one case (of --data, else a phantom), each preset (random weights, which cost what trained ones do) and each way: the first
 use of a model, which makes its graph, and the second. Printed are the seconds of the whole command as whoever started it saw
-them, the most resident memory, the seconds from the program's start to the first case, and those of each stage. Random weights
-find tumour all over the brain, so measuring and writing take longer than with a trained model.
+them, the most resident memory and what was planned for, the seconds from the program's start to the first case, and those of
+each stage. Random weights find tumour all over the brain, so measuring and writing take longer than with a trained model.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -41,11 +40,12 @@ def main() -> None:
         print(json.dumps(rows))
         return
     print(f"case {case.name}; the start to the first case may take {MOST_START_S:g} s on the second use")
-    print(f"{'network':>16} {'way':>9} {'use':>7} {'seconds':>8} {'MB':>6} {'start':>6}  read, network, measure, write")
+    heads = f"{'network':>16} {'way':>9} {'use':>7} {'seconds':>8} {'MB':>6} {'planned':>7} {'start':>6}"
+    print(f"{heads}  read, network, measure, write")
     for row in rows:
         stages = ", ".join(f"{seconds:.1f}" for seconds in row["stages"].values())
         line = f"{row['preset']:>16} {row['way']:>9} {row['use']:>7} {row['seconds']:8.1f} {row['peak_mb']:6.0f}"
-        print(f"{line} {row['start']:6.2f}  {stages} ({row['run']})")
+        print(f"{line} {row['estimated_mb']:7.0f} {row['start']:6.2f}  {stages} ({row['run']})")
 
 
 def the_case(data: Path | None, case_id: str | None, made: Path) -> Path:
@@ -79,17 +79,14 @@ def used(model: Path, way: str, case: Path, out: Path) -> dict[str, Any]:
     program = "from brainunet.cli import main; main()"
     options = ["-i", str(case), "-o", str(out), "--model", str(model), "--way", way, "--demo", "--quiet"]
     begun = time.perf_counter()
-    child = subprocess.Popen([sys.executable, "-c", program, "predict", *options])
-    _, status, usage = os.wait4(child.pid, 0)
+    subprocess.run([sys.executable, "-c", program, "predict", *options], check=True)
     seconds = time.perf_counter() - begun
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"brainunet predict ended with {child.returncode}")
     report = json.loads(next(out.glob("*/run_report.json")).read_text(encoding="utf-8"))
     engine = report["engine"]
     return {
         "seconds": seconds,
-        "peak_mb": usage.ru_maxrss * 1024 / 1e6,
+        "estimated_mb": engine["estimated_memory_bytes"] / 1e6,
+        "peak_mb": report["peak_memory_bytes"] / 1e6,
         "start": report["seconds_from_program_start_to_case"],
         "stages": report["seconds"],
         "run": f"{engine['engine']} {engine['precision']} {engine['way']}",

@@ -91,3 +91,18 @@ def one_line(text: str, most: int = 2000) -> str:
     """
     shown = "".join(char if char.isprintable() else "?" for char in text[: most + 1])
     return shown if len(shown) <= most else f"{shown[:most]}..."
+
+
+def visible(text: str) -> str:
+    """The text with everything in it that moves a cursor, colours a screen or turns words around, written out as Python would.
+
+    A new line stays where it goes on indented, as in a list of problems: a name in it can't begin a sentence of ours.
+
+    >>> visible("error: a\\x1b[2Jb\\u202ec\\nerror: none\\n  one\\n  two")
+    'error: a\\\\x1b[2Jb\\\\u202ec\\\\nerror: none\\n  one\\n  two'
+    """
+    return "\n  ".join("".join(map(_written_out, line)) for line in text.split("\n  "))
+
+
+def _written_out(char: str) -> str:
+    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,11 +24,28 @@ def available_memory(root: Path = Path("/")) -> int | None:
 
 def resident_memory(root: Path = Path("/")) -> int:
     """Bytes that this process holds now; 0 where the system (not Linux) does not say."""
+    return _of_this_process(root, "VmRSS") or 0
+
+
+def peak_memory(root: Path = Path("/")) -> int | None:
+    """The most bytes that this process has held until now; None where the system (Windows) does not say."""
+    if (most := _of_this_process(root, "VmHWM")) is not None:
+        return most
+    try:
+        import resource
+    except ImportError:
+        return None
+    # on Linux that would be too much: it counts what the program held that started this one
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _of_this_process(root: Path, what: str) -> int | None:
     try:
         lines = (root / "proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")), 0)
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{what}:")), None)
 
 
 def for_this_program() -> int | None:

@@ -186,8 +186,9 @@ def read_model(path: Path) -> tuple[Weights, ModelCard]:
         ConfigError: missing, not a model file, damaged, a card of another format, or weights with NaN or infinite values.
     """
     try:
-        if path.stat().st_size > MAX_MODEL_BYTES:
-            raise _not_a_model(path, f"{path.stat().st_size} bytes")
+        about = path.stat()
+        if stat.S_ISFIFO(about.st_mode) or about.st_size > MAX_MODEL_BYTES:  # opening a pipe waits for ever
+            raise _not_a_model(path, f"{about.st_size} bytes" if about.st_size else "a pipe")
         with safetensors.safe_open(path, framework="numpy") as file:
             told: dict[str, Any] = json.loads((file.metadata() or {})[_METADATA])
             card = _card(path, told["card"])

@@ -243,6 +243,8 @@ def _sha256(path: Path) -> bytes:
 
 
 def _read(path: Path, expected: str) -> bytes:
+    if path.is_fifo():  # it would be waited for
+        raise ConfigError(path, found="a pipe", expected=expected, remedy="check that it is the right file")
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 import sys
 from collections.abc import Callable, Collection, Iterator
@@ -21,6 +22,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from brainunet.complaints import visible
 from brainunet.errors import BrainUNetError, UsageError
 
 INTERRUPTED = 130
@@ -38,13 +40,15 @@ def main_of(app: typer.Typer) -> Callable[[], None]:
         except BrainUNetError as error:
             if "--debug" in sys.argv:
                 raise
-            _say(f"error: {error}")
+            tell(f"error: {error}")
             sys.exit(error.exit_code)
         except click.ClickException as error:
-            error.show()
+            shown = io.StringIO()
+            error.show(shown)
+            sys.stderr.write("".join(visible(line) + "\n" for line in shown.getvalue().splitlines()))
             sys.exit(error.exit_code)
         except (click.Abort, KeyboardInterrupt):
-            _say("interrupted")
+            tell("interrupted")
             sys.exit(INTERRUPTED)
 
     return main
@@ -82,7 +86,7 @@ def telling_how_to_go_on(command: str, out: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _say(f"stopped; go on with: {command} --resume --out {shlex.quote(str(out))}")
+        tell(f"stopped; go on with: {command} --resume --out {shlex.quote(str(out))}")
         raise
 
 
@@ -98,6 +102,7 @@ def download_bar(*, hidden: bool = False) -> Progress:
     return Progress(*columns, console=Console(stderr=True), disable=hidden or not sys.stderr.isatty())
 
 
-def _say(text: str) -> None:
+def tell(text: str) -> None:
+    """A line for people on stderr, in which names of files and words of other machines can do nothing to their screen."""
     # plain print semantics: a path in a message must not be broken at the terminal's width or read as markup
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(visible(text) + "\n")

@@ -12,7 +12,7 @@ import typer
 
 from brainunet.errors import DataError, UsageError
 from brainunet.records import Problem
-from brainunet.terminal import progress_bar
+from brainunet.terminal import progress_bar, tell
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -221,19 +221,19 @@ def _draw(path: Path, scores: Sequence[CaseScore], names: Sequence[str], source:
 
 def _say_problems(problems: Sequence[Problem], out: Path) -> None:
     for problem in problems[:MOST_PROBLEMS]:
-        typer.echo(f"left out: {problem.reason}", err=True)
+        tell(f"left out: {problem.reason}")
     if len(problems) > MOST_PROBLEMS:
-        typer.echo(f"... and {len(problems) - MOST_PROBLEMS} more, all in {out / 'summary.json'}", err=True)
+        tell(f"... and {len(problems) - MOST_PROBLEMS} more, all in {out / 'summary.json'}")
 
 
 def _say_made_up(summary: dict[str, Any]) -> None:
     """On stderr: a figure of phantoms must not pass for one of patients, in a script either."""
     if summary["made_up_cases"]:
         said = f"{summary['made_up_cases']} of {_cases(summary['cases'])} made up, as the files say: no figure of patients"
-        typer.echo(f"note: {said}", err=True)
+        tell(f"note: {said}")
     seen = summary["settings"].get("model_trained_on", "")
     if "phantoms" in seen:
-        typer.echo(f"note: the model was trained on {seen}, which are made-up cases", err=True)
+        tell(f"note: the model was trained on {seen}, which are made-up cases")
 
 
 def _made_up(n: int) -> str:

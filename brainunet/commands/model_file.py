@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from brainunet.complaints import visible
+
 if TYPE_CHECKING:
     from brainunet.modelfile import Ancestor, ModelCard, Publication, SitePart
     from brainunet.signing import PublicKey
@@ -40,13 +42,13 @@ def show(
     if as_json:
         typer.echo(json.dumps(facts))
         return
-    table = Table("what", Column("value", overflow="fold"), title=escape(card.title), title_justify="left")
+    table = Table("what", Column("value", overflow="fold"), title=escape(visible(card.title)), title_justify="left")
     for name, words in _in_words(card).items():
-        table.add_row(name, escape(words))
+        table.add_row(visible(name), escape(visible(words)))
     table.add_row("parameters", f"{facts['parameters']:,}")
     table.add_row("size", f"{facts['bytes'] / 1e6:.2f} MB")
     table.add_row("digest of the weights", card.weights_sha256)
-    table.add_row("signature", escape(_signature_in_words(signature)))
+    table.add_row("signature", escape(visible(_signature_in_words(signature))))
     Console().print(table)
 
 
@@ -77,7 +79,7 @@ def verify(
         facts = {"file": str(file), "digest": card.weights_sha256, "key": signer.text, "key_id": signer.id}
         typer.echo(json.dumps({**facts, "key_is_the_one_asked_for": True if wanted else None}))
         return
-    typer.echo(f"{file.name}: whole, digest {card.weights_sha256}")
+    typer.echo(f"{visible(file.name)}: whole, digest {card.weights_sha256}")
     if wanted:
         typer.echo(f"signed by key {signer.id}, the one you named")
     else:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainunet import home_folder
+from brainunet.complaints import visible
 from brainunet.errors import ConfigError, DataError, UsageError
-from brainunet.terminal import progress_bar
+from brainunet.terminal import progress_bar, tell
 
 if TYPE_CHECKING:
     from brainunet.data.cases import FoundCases
@@ -46,7 +47,7 @@ def predict(
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     way: Annotated[str, typer.Option(help="auto, one-pass or windows")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="of the CPU; all, if not given")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=256, help="of the CPU; all, if not given")] = None,
     max_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="for the whole program, such as 3GB")] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="also write the probability of each label")] = False,
     uncertainty: Annotated[bool, typer.Option(help="write a map of the entropy")] = True,
@@ -87,9 +88,8 @@ def predict(
     if pseudonym is not None and not _NAME.fullmatch(pseudonym):
         raise UsageError("--pseudonym", found=pseudonym, expected="1 to 64 letters, digits, dots, dashes or underscores")
     options = _options(engine, precision, device, way, threads, max_memory, tta=tta)
-    path, pulled, withdrawn = _model(model, home.expanduser())
+    path, pulled, withdrawn = _model(model, home)
 
-    from brainunet.complaints import one_line
     from brainunet.folders import hold_folder
     from brainunet.inference.segmenter import open_segmenter
     from brainunet.prediction.names import named as named_cases
@@ -118,7 +118,7 @@ def predict(
     elif not quiet:
         _print(done, pulled or card.title, out, demo=is_demo)
     for problem in problems:
-        typer.echo(f"left out: {one_line(problem.reason)}", err=True)
+        tell(f"left out: {problem.reason}")
     if problems:
         raise DataError(
             "predict",
@@ -148,7 +148,7 @@ def _options(
 
 def _bytes(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
-    if not match or float(match["number"]) == 0:
+    if not match or not 0 < float(match["number"]) < 1e12:
         raise UsageError("--max-memory", found=repr(text), expected="a size such as 3GB or 800MB")
     return int(float(match["number"]) * _UNITS[match["unit"].upper()])
 
@@ -159,7 +159,7 @@ def _model(model: Path | None, home: Path) -> tuple[Path, str | None, str | None
 
     if model is not None:
         return model, None, _withdrawal(model, home)
-    pulled = last_pulled(home)
+    pulled = last_pulled(home_folder.home_of(home))
     if pulled is None:
         raise ConfigError(
             "--model",
@@ -176,9 +176,11 @@ def _withdrawal(model: Path, home: Path) -> str | None:
     from brainunet.registry.pulled import withdrawn_file
 
     try:
-        known = withdrawn_file(home, model)
+        known = withdrawn_file(home_folder.home_of(home), model)
+    except UsageError:  # no home, so nothing was pulled to it
+        return None
     except ConfigError as error:
-        typer.echo(f"note: whether the model was withdrawn can't be told: {error}", err=True)
+        tell(f"note: whether the model was withdrawn can't be told: {error}")
         return None
     if known is None:
         return None
@@ -188,7 +190,7 @@ def _withdrawal(model: Path, home: Path) -> str | None:
 
 def _note_withdrawn(pulled: PulledModel) -> None:
     if pulled.withdrawn is not None:
-        typer.echo(f"note: the federation has withdrawn {pulled.name}: {pulled.withdrawn}", err=True)
+        tell(f"note: the federation has withdrawn {pulled.name}: {pulled.withdrawn}")
 
 
 def _require_demo(path: Path, trained_on: str, *, demo: bool) -> bool:
@@ -240,9 +242,7 @@ def _print(done: Sequence[Done], model: str, out: Path, *, demo: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from brainunet.complaints import one_line
-
-    typer.echo(f"model: {model}")
+    typer.echo(visible(f"model: {model}"))
     if demo:
         typer.echo("DEMONSTRATION: this model was trained on made-up cases, or on none")
     if not done:
@@ -251,6 +251,6 @@ def _print(done: Sequence[Done], model: str, out: Path, *, demo: bool) -> None:
     for case in done:
         volumes = (f"{case.statistics[name]['volume_ml']:.1f}" for name in ("ET", "TC", "WT"))
         seconds = "kept" if case.kept else f"{case.seconds:.1f}"
-        table.add_row(Text(one_line(case.name)), *volumes, seconds, "; ".join(case.review.values()) or "no")
+        table.add_row(Text(visible(case.name)), *volumes, seconds, "; ".join(case.review.values()) or "no")
     Console().print(table)
-    typer.echo(f"in {out}. Research only: not a medical device, not for diagnosis or treatment.")
+    typer.echo(visible(f"in {out}") + ". Research only: not a medical device, not for diagnosis or treatment.")

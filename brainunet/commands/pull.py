@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainunet import home_folder
+from brainunet.complaints import visible
+from brainunet.terminal import tell
 
 if TYPE_CHECKING:
     from brainunet.registry.access import Access
@@ -62,12 +64,12 @@ def pull(
     from brainunet.registry.patience import PatientRegistry
     from brainunet.registry.pulled import PulledModel, mark_withdrawn, no_longer_listed, remember
 
-    folder = home.expanduser()
+    folder = home_folder.home_of(home)
     access = access_by(kit, folder, server)
 
     def say(trouble: Passing, wait_s: float) -> None:
         if not quiet:
-            typer.echo(_again(trouble, wait_s), err=True)
+            tell(_again(trouble, wait_s))
 
     with PatientRegistry(lambda: Registry(access), patience, on_wait=say) as registry:
         listing = registry.listing()
@@ -136,12 +138,11 @@ def _again(trouble: Passing, wait_s: float) -> str:
 
 def _warn(gone: Sequence[PulledModel], missing: PulledModel | None) -> None:
     for model in gone:
-        typer.echo(f"withdrawn: {model.name}, which was pulled to {model.file}: {model.withdrawn}. Don't use it.", err=True)
+        tell(f"withdrawn: {model.name}, which was pulled to {model.file}: {model.withdrawn}. Don't use it.")
     if missing is not None:
-        typer.echo(
+        tell(
             f"note: {missing.name}, which was pulled last, is not in the registry's list, though lists keep every release: "
-            "newer ones may be missing too. Ask the coordinator whether this is a copy of before",
-            err=True,
+            "newer ones may be missing too. Ask the coordinator whether this is a copy of before"
         )
 
 
@@ -153,7 +154,7 @@ def _tell(access: Access, release: Release, kept: Kept, came: int | None) -> Non
     typer.echo(f"signed by the federation's key {access.signing_key.id}; SHA-256 {release.sha256}")
     if kept.aside is not None:
         typer.echo(f"the file that had this name before is kept as {kept.aside}")
-    typer.echo(f"{kept.card.intended_use}")
+    typer.echo(visible(kept.card.intended_use))
     typer.echo(f"what it is and how it scored: brainunet model show {kept.file}")
 
 

@@ -90,7 +90,9 @@ def graph_of(model: Path, card: ModelCard, weights: Weights, elsewhere: Path | N
         "openvino": library.__version__,
         "preset": card.model.preset,
     }
-    places = (model.with_name(f"{model.name}.openvino"), (elsewhere or _user_cache()) / card.weights_sha256[:32])
+    places = [model.with_name(f"{model.name}.openvino")]
+    with suppress(BrainUNetError):
+        places.append((elsewhere or _user_cache()) / card.weights_sha256[:32])
     for place in places:
         if (found := _read(library, place, key)) is not None:
             return Graph(found, place, key)
@@ -136,7 +138,7 @@ def _secret() -> bytes:
     """This user's own, made when it is first needed.
 
     Raises:
-        BrainUNetError: it can't be written; OSError: or read.
+        BrainUNetError: there is no place for it, or it can't be written; OSError: or read.
     """
     path = _user_cache() / "graphs.key"
     if not path.exists():
@@ -183,7 +185,14 @@ def _converted(card: ModelCard, weights: Weights) -> Any:
 
 
 def _user_cache() -> Path:
-    return Path.home() / ".cache" / "brainunet"
+    """
+    Raises:
+        BrainUNetError: this user has no folder, as in a container.
+    """
+    try:
+        return Path.home() / ".cache" / "brainunet"
+    except RuntimeError:
+        raise BrainUNetError("HOME", found="no folder of this user is known") from None
 
 
 def _sha256(path: Path) -> str:

@@ -99,7 +99,13 @@ def read_case(case: Case, modalities: Sequence[Modality], config: PreprocessConf
     _require_distinct(case.case_id, dict(zip(present, arrays, strict=True)))
     if shape is not None:
         mask = _onto(brain, shape, first.spacing_mm) >= 0.5
-        mask = brain_of(case.case_id, [mask])
+        if not mask.any():
+            raise DataError(
+                case.case_id,
+                found=f"voxels of {' x '.join(f'{side:g}' for side in first.spacing_mm)} mm, and a brain of less than 1 mm",
+                expected="a head, in millimetres",
+                remedy="check the spacing in the header",
+            )
         for array in arrays:
             array[~mask] = 0
     box = bounding_box(mask, config.crop_margin_voxels)

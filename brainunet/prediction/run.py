@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import platform
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from brainunet import __version__
+from brainunet.complaints import one_line
 from brainunet.errors import DataError
 from brainunet.files import clear_folders, writing_folder_aside
 from brainunet.folders import FolderKind
 from brainunet.inference.plan import TooLarge
 from brainunet.inference.prediction import Prediction, RunFacts
+from brainunet.memory import peak_memory
 from brainunet.modelfile import ModelCard
 from brainunet.prediction.components import BECOMES, committed_thresholds, without_small_components
 from brainunet.prediction.grid import (
@@ -169,7 +170,7 @@ def _one(name: str, case: Case, segmenter: Segments, folder: Path, wanted: Wante
                 "undecided_share": prediction.undecided,
                 "seconds": seconds,
                 "seconds_from_program_start_to_case": None if waited is None else round(waited, 2),
-                "peak_memory_bytes": _peak_bytes(),
+                "peak_memory_bytes": peak_memory(),
                 "result": {"structures": segmented.statistics, "review": segmented.review},
                 "files": names,
             },
@@ -240,7 +241,7 @@ def _for_people(segmenter: Segments, prediction: Prediction, segmented: Segmente
     spacing = " x ".join(f"{side:.2f}" for side in read.spacing_mm)
     release = f", release {model['release']} of {model['federation']}, round {model['round']}" if model["release"] else ""
     return {
-        "model": f"{model['title']}{release}",
+        "model": one_line(f"{model['title']}{release}"),
         "trained on": str(model["trained_on"]),
         "SHA-256 of its weights": segmenter.digest,
         "program": f"brainunet {__version__}, {facts.engine} in {facts.precision} on {facts.device}, {facts.way}",
@@ -281,13 +282,3 @@ def _is_whole(folder: Path, report: Mapping[str, Any]) -> bool:
     """Whether every file that the report tells of is still there: somebody may have moved one away."""
     names = report.get("files")
     return isinstance(names, list) and all(isinstance(name, str) and (folder / name).is_file() for name in names)
-
-
-def _peak_bytes() -> int | None:
-    """Of this program until now; None on Windows, which has no such count."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -63,6 +63,8 @@ def access_by(file: Path | None, home: Path, server: str | None = None, *, now: 
             host_and_port(server)
         except ConfigError as error:
             raise UsageError("--server", found=error.found, expected=error.expected) from None
+    if file is not None and file.is_fifo():  # it would be waited for, and can be read only once
+        raise ConfigError(file, found="a pipe", expected="the file that the coordinator sent", remedy="save it as a file first")
     if file is not None and _is_pass(file):
         return _of_reader(open_reader_pass(file, now=now), server)
     kit_file = file or home / home_folder.KIT

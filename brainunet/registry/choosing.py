@@ -38,7 +38,7 @@ def place_of(release: Release, home: Path, out: Path | None) -> Path:
     """Where the release's file goes: ``out``, in it if it is a folder, or among the models of ``home``.
 
     Raises:
-        UsageError: a folder that is not there.
+        UsageError: a folder that is not there, or something that is neither file nor folder.
     """
     file = f"{release.name}.safetensors"
     if out is None:
@@ -47,4 +47,6 @@ def place_of(release: Release, home: Path, out: Path | None) -> Path:
         return out.absolute() / file
     if not out.absolute().parent.is_dir():  # none is made: a name that was mistyped would hide the model
         raise UsageError("-o", found=f"no folder {out.absolute().parent}", expected="a folder that is there")
+    if out.exists() and not out.is_file():  # it would be replaced: root can lose /dev/null that way
+        raise UsageError("-o", found=f"{out}, a pipe or a device", expected="a file or a folder")
     return out.absolute()

@@ -92,7 +92,7 @@ def all_pulled(home: Path) -> tuple[PulledModel, ...]:
     try:
         with path.open("rb") as file:
             return _Kept.model_validate_json(file.read(_MAX_BYTES)).models
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ()
     except (OSError, ValidationError) as error:
         raise ConfigError(

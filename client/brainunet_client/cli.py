@@ -11,6 +11,7 @@ import typer
 
 from brainunet import __version__
 from brainunet.errors import UsageError
+from brainunet.home_folder import home_of
 from brainunet.terminal import main_of
 
 app = typer.Typer(name="brainunet-client", add_completion=False, pretty_exceptions_enable=False)
@@ -72,7 +73,7 @@ def client(
     from brainunet_client.home import Home
 
     mode = _mode_of(context)
-    place = Home(home.expanduser())
+    place = Home(home_of(home))
     if enrol is not None:
         if server is None:
             raise UsageError("--enrol", found="no --server", expected="--server HOST:PORT", remedy="ask the coordinator for it")

@@ -102,7 +102,7 @@ def open_home(path: Path) -> Home:
         BrainUNetError: a file of that name, a folder that can't be written, or one with other things in it that others may
             read.
     """
-    home = Home(path.expanduser())
+    home = Home(home_folder.home_of(path))
     try:
         home.path.mkdir(mode=_NOT_OTHERS, parents=True, exist_ok=True)
         if home.path.stat().st_mode & 0o077:

@@ -24,7 +24,8 @@ from brainunet.errors import (
     PrivacyError,
     UsageError,
 )
-from brainunet.terminal import main_of, progress_bar, telling_how_to_go_on
+from brainunet.starter import STARTER
+from brainunet.terminal import main_of, progress_bar, tell, telling_how_to_go_on
 from tests.support.simulation import run
 
 
@@ -232,3 +233,44 @@ def test_an_interrupt_tells_the_line_that_goes_on(capsys: pytest.CaptureFixture[
         raise KeyboardInterrupt
 
     assert capsys.readouterr() == ("", "stopped; go on with: brainunet train --resume --out 'my out'\n")
+
+
+HOSTILE = "a\x1b[2J\x9b31mb\u202ec\nerror: all is well"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("check", HOSTILE),
+        ("predict", "-o", "out", "--model", str(STARTER), "--demo", "-i", HOSTILE),
+        ("predict", "-o", HOSTILE, "--model", HOSTILE, "-i", "."),
+        ("model", "show", HOSTILE),
+        ("model", "verify", HOSTILE),
+        ("evaluate", "--pred", HOSTILE, "--truth", HOSTILE, "--out", "scores"),
+        ("pull", "--kit", HOSTILE),
+        (HOSTILE,),  # click's own words
+    ],
+    ids=lambda words: " ".join(words[:2])[:13].strip() if HOSTILE not in words[:1] else "no command",
+)
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_name_does_nothing_to_a_screen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], is_there: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if is_there:
+        Path(HOSTILE).mkdir()
+        for kind in ("t1c", "t2w", "t2f"):
+            (Path(HOSTILE) / f"{HOSTILE}-{kind}.nii.gz").write_bytes(b"no image")
+
+    ended = run(brainunet, *words)
+
+    assert ended.code != 0
+    assert "\\x1b[2J\\x9b31mb\\u202ec" in ended.err
+    shown = ended.err + ended.out
+    assert all(char.isprintable() or char == "\n" for char in shown)
+    assert not any(line.startswith("error: all is well") for line in shown.splitlines())
+
+
+def test_a_list_of_problems_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    tell("error: none is usable:\n  one\n  two\x07")
+    assert capsys.readouterr().err == "error: none is usable:\n  one\n  two\\x07\n"

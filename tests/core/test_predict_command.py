@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from brainunet import home_folder
 from brainunet.cli import main as brainunet
 from brainunet.evaluation.matching import case_of
 from brainunet.files import clear_folders, writing_folder_aside
@@ -271,6 +272,38 @@ class TestCommand:
         assert report["missing_modalities"] == ["t2w"]
         assert "made without t2w" in report["result"]["review"]["missing_modality"]
         assert self.run(data / "a", tmp_path / "other").code == 3  # the starter model did not learn it
+
+    @pytest.mark.parametrize("size", ["9" * 400 + "GB", "-1GB", "0GB", "much"])
+    def test_a_size_that_is_none_is_refused(self, data: Path, tmp_path: Path, size: str) -> None:
+        ended = self.run(data, tmp_path / "out", f"--max-memory={size}")
+        assert ended.code == 2
+        assert "expected a size such as 3GB" in ended.err
+
+    def test_more_threads_than_any_machine_has_are_refused(self, data: Path, tmp_path: Path) -> None:
+        assert self.run(data, tmp_path / "out", "--threads", "100000").code == 2  # torch would crash
+
+    def test_a_pipe_is_no_model(self, data: Path, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        ended = run(brainunet, "predict", "-i", data, "-o", tmp_path / "out", "--model", tmp_path / "pipe")
+        assert ended.code == 4
+        assert "pipe: a pipe, but expected a BrainUNet model file" in ended.err
+
+    def test_a_user_without_a_folder_can_use_a_file(self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(home_folder.VARIABLE, "~nobody-of-this-name/home")
+        assert self.run(data / "b", tmp_path / "out").code == 0
+
+        ended = run(brainunet, "predict", "-i", data, "-o", tmp_path / "out")
+
+        assert ended.code == 2
+        assert "--home: ~nobody-of-this-name/home, and no such user's folder is known here" in ended.err
+        assert run(brainunet, "pull", "--list").code == 2
+
+    def test_voxels_of_no_size_are_told_as_that(self, tmp_path: Path) -> None:
+        for path in ball_case(tmp_path / "data", np.eye(4), (40, 42, 44)).images.values():
+            nib.save(nib.Nifti1Image(np.asarray(nib.load(path).dataobj), np.diag([0.01, 0.01, 0.01, 1.0])), path)
+        ended = self.run(tmp_path / "data", tmp_path / "out")
+        assert ended.code == 3
+        assert "voxels of 0.01 x 0.01 x 0.01 mm, and a brain of less than 1 mm" in ended.err
 
     def test_small_parts_are_taken_out_unless_they_are_wanted(self, data: Path, tmp_path: Path) -> None:
         for folder, more in (("without", ()), ("with", ("--keep-small",))):

@@ -17,6 +17,7 @@ from brainunet.data.volumes import read_volume
 from brainunet.data.written_volumes import write_volume_like, write_volumes_like
 from brainunet.inference.prediction import entropy_of, largest
 from brainunet.labels import Modality
+from brainunet.memory import peak_memory
 from brainunet.prediction import grid, slabs
 from brainunet.prediction.grid import maps_on_files_grid, probabilities_on_files_grid, read_case
 from brainunet.prediction.room import bytes_beside
@@ -128,3 +129,19 @@ def test_maps_written_one_after_the_other_are_read_as_one_volume_of_four_axes(tm
     np.testing.assert_array_equal(np.moveaxis(np.asarray(read.dataobj), -1, 0), maps)
     write_volume_like(tmp_path / "one.nii.gz", like, maps[2])
     np.testing.assert_array_equal(read_volume(tmp_path / "one.nii.gz").array, maps[2])
+
+
+def test_the_peak_of_a_program_is_its_own_and_not_that_of_who_started_it() -> None:
+    ballast = np.ones(60_000_000)  # 480 MB in the process that starts it
+    program = "from brainunet.memory import peak_memory; print(peak_memory())"
+
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+
+    assert ballast.all()
+    assert 5_000_000 < int(told) < 200_000_000
+
+
+def test_without_proc_the_peak_is_what_the_system_counts(tmp_path: Path) -> None:
+    counted = peak_memory(tmp_path)
+    assert counted is not None
+    assert counted >= (peak_memory() or 0) * 0.9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import threading
 from datetime import UTC, datetime, timedelta
@@ -99,6 +100,22 @@ def test_a_damaged_list_is_refused_with_a_remedy(home: Path, content: bytes) -> 
 
     with pytest.raises(ConfigError, match="Remove it and pull again"):
         last_pulled(home)
+
+
+def test_a_device_or_a_pipe_is_no_place_for_a_model(tmp_path: Path) -> None:
+    release = Release(
+        name="v1",
+        run="r",
+        round=1,
+        size_bytes=1,
+        sha256="00" * 32,
+        weights_sha256="00" * 32,
+        published_at=AT,
+    )
+    os.mkfifo(tmp_path / "pipe")
+    for place in (Path("/dev/null"), tmp_path / "pipe"):
+        with pytest.raises(UsageError, match="a pipe or a device, but expected a file or a folder"):
+            place_of(release, tmp_path, place)
 
 
 def _remember_ten(home: Path, who: int) -> None:
@@ -257,6 +274,11 @@ class TestAccess:
         write_site_key(tmp_path / home_folder.KEY, new_site_key())
         with pytest.raises(ConfigError, match="was made for another key"):
             access_by(home / home_folder.KIT, tmp_path)
+
+    def test_a_pipe_is_not_waited_for(self, publisher: Publisher, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(ConfigError, match="pipe: a pipe, but expected the file that the coordinator sent"):
+            access_by(tmp_path / "pipe", publisher.root)
 
     def test_a_pass_that_has_expired_or_was_edited_is_refused_before_anything_is_asked(self, publisher: Publisher) -> None:
         with pytest.raises(ConfigError, match="the pass of late has expired"):

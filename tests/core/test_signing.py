@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ from brainunet.signing import (
     SigningKey,
     read_signing_key,
     sign_file,
+    signer_of,
     verify_file,
     write_signing_key,
 )
@@ -295,3 +297,10 @@ def test_a_file_that_is_missing_is_not_signed(tmp_path: Path) -> None:
 def test_a_key_tells_nothing_of_itself_when_it_is_printed() -> None:
     assert base64.b64encode(KEY.private.private_bytes_raw()).decode() not in repr(SigningKey(KEY.private))
     assert KEY.private.private_bytes_raw().hex() not in repr(KEY)
+
+
+def test_a_pipe_in_the_place_of_a_signature_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "model").touch()
+    os.mkfifo(tmp_path / "model.sig")
+    with pytest.raises(ConfigError, match=r"model\.sig: a pipe"):
+        signer_of(tmp_path / "model")
