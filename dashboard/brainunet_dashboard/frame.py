@@ -48,6 +48,11 @@ class View:
     def looks(self) -> Mapping[str, Look]:
         return looks(self.feed.sites_by_arrival())
 
+    @property
+    def looks_of_runs(self) -> Mapping[str, Look]:
+        """By the order in which they began: another run that begins, or is looked at, changes no colour."""
+        return looks([run.id for run in reversed(main_runs(self.feed.runs()))])
+
 
 @st.cache_resource(show_spinner=False)
 def _feed(database: str) -> Feed:
@@ -104,7 +109,9 @@ def chosen_run(view: View) -> Run | None:
     by_id = {run.id: run for run in shown}
     wanted = st.session_state.setdefault(CHOSEN, st.query_params.get("run"))  # an address may name one
     if wanted is not None and wanted not in by_id:
-        st.warning(f"Run {plain(wanted)} is no longer in the store. This is the latest one.", icon=":material/delete:")
+        st.warning(
+            f"Run {plain(wanted)} is no longer in the store, or never was. This is the latest one.", icon=":material/delete:"
+        )
     latest = f"the latest run: {visible(shown[0].id)}"
     options = [None, *by_id]
     picked = st.selectbox(
@@ -119,9 +126,16 @@ def chosen_run(view: View) -> Run | None:
     return by_id[picked] if picked is not None else shown[0]
 
 
-def choose_structure(key: str) -> str:
+def choose_structure() -> str:
+    """One choice for all pages: whoever looks at ET goes on looking at it."""
     picked = st.segmented_control(
-        "Region or label", STRUCTURES, default="WT", key=key, format_func=lambda one: TITLES[one], required=True
+        "Region or label",
+        STRUCTURES,
+        default="WT",
+        key="structure",
+        format_func=lambda one: TITLES[one],
+        required=True,
+        persist_state="session",
     )
     return picked or "WT"
 
@@ -159,16 +173,21 @@ def text(label: str, help: str | None = None) -> Any:
     return st.column_config.TextColumn(label, help=help)
 
 
-def name_of(what: str) -> Any:
+def name_of(what: str, width: int = 130) -> Any:
     """The column that says of whom a row is; it stays where the others are moved past."""
-    return st.column_config.TextColumn(what, pinned=True, width=130)
+    return st.column_config.TextColumn(what, pinned=True, width=width)
 
 
 def number(label: str, digits: int = 3, help: str | None = None) -> Any:
     return st.column_config.NumberColumn(label, help=help, format=f"%.{digits}f")
 
 
-def moment(label: str, help: str | None = None) -> Any:
+def change(label: str, digits: int = 3, help: str | None = None) -> Any:
+    """With its sign."""
+    return st.column_config.NumberColumn(label, help=help, format=f"%+.{digits}f")
+
+
+def moment(label: str, help: str | None = "in your browser's time zone") -> Any:
     return st.column_config.DatetimeColumn(label, help=help, format="YYYY-MM-DD HH:mm")
 
 

@@ -22,12 +22,12 @@ OUTCOME_COLOURS: Final[Mapping[str, str]] = MappingProxyType(
         "late": "#E69F00",
         "refused": "#CC79A7",
         "fault": "#D55E00",
-        "absent": "#4D4D4D",
+        "absent": "#707070",
         "not asked": "rgba(128,128,128,0.18)",
     }
 )
 OUTCOME_LETTERS: Final[Mapping[str, str]] = MappingProxyType(
-    {"answered": "", "withheld": "w", "late": "l", "refused": "r", "fault": "f", "absent": "a", "not asked": ""}
+    {"answered": "", "withheld": "W", "late": "L", "refused": "R", "fault": "F", "absent": "A", "not asked": ""}
 )
 
 

@@ -21,7 +21,7 @@ PORTS_TRIED: Final = 50
 # Light or dark as the browser asks for; red is left to what is wrong.
 THEME: Final = {
     "theme.light.primaryColor": "#0072B2",
-    "theme.dark.primaryColor": "#56B4E9",
+    "theme.dark.primaryColor": "#2A85C0",
     "theme.metricValueFontSize": "1.3rem",
     "theme.headingFontSizes": ["1.8rem", "1.3rem", "1.1rem"],
 }

@@ -11,6 +11,10 @@ from typing import Final
 from brainunet.moments import duration, local
 
 NOTHING: Final = "—"
+START_DIFFERENTLY: Final = (
+    "The runs differ at round 0 already: they began with other models, or their validation cases are others, as with another "
+    "partition. Compare what each has gained, and not how high it is."
+)
 
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^=])")
 _SIZES: Final = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))

@@ -51,8 +51,8 @@ def test_the_federation_page_says_where_the_run_stands(show: Show, federation: s
         "Run: running",
     ):
         assert expected in said
-    assert "Worst: Lagos: 0.694" in said
-    assert "Falling 3 rounds: 1" in said
+    assert "Worst: Lagos: 0.694 (n = 10)" in said
+    assert "Sites falling: 1" in said
     assert "flower-server pause DIR" in said
 
 
@@ -64,6 +64,57 @@ def test_the_federation_page_switches_the_structure(show: Show, federation: str)
 
     after = {row["site"]: row["value"] for row in rows(test)}
     assert after["CRV"] == pytest.approx(before["CRV"] + 2 * 0.04)  # see watched.curve
+
+
+def test_the_structure_that_is_looked_at_is_kept_from_page_to_page(show: Show, federation: str) -> None:
+    test = show("federation")
+    test.segmented_control(key="structure").set_value("ET").run()
+
+    assert test.session_state["structure"] == "ET"
+    assert {page for page in NAMES if show(page).segmented_control} == {"federation", "scores", "compare"}
+    assert {box.key for page in ("scores", "compare") for box in show(page).segmented_control} == {"structure"}
+
+
+def test_the_table_of_a_round_follows_the_latest_one_until_a_round_is_chosen(show: Show, database: Path) -> None:
+    with StoreWriter(database) as writer:
+        writer.start_run(a_run())
+        exchange_of(writer, "fed-1", 1)
+        test = show("scores")
+        assert "0, the latest" in test.selectbox(key="scores round").options
+        first = rows(test)[0]["dice"]
+
+        exchange_of(writer, "fed-1", 2)
+        test.run()
+        assert rows(test)[0]["dice"] > first
+
+        test.selectbox(key="scores round").set_value(0).run()
+        exchange_of(writer, "fed-1", 3)
+        test.run()
+        assert rows(test)[0]["dice"] == first
+
+
+def test_what_a_site_did_last_is_a_round_of_training_and_not_the_scoring_of_the_last_model(show: Show, database: Path) -> None:
+    simulations(database)
+    test = show("sites", chosen="sim-1")
+
+    assert [(row["round"], row["answers"]) for row in rows(test)] == [(3, 3)] * 3  # of 3 rounds, the 4th exchange only scores
+    assert "After round 3, column 4 only scores its model" in words(test)
+
+
+def test_runs_that_differ_from_the_start_are_not_compared_by_their_level(show: Show, database: Path) -> None:
+    simulations(database)
+    said = "The runs differ at round 0 already"
+    assert said not in words(show("compare"))
+
+    with StoreWriter(database) as writer:
+        writer.start_run(a_run("sim-3", "simulation"))
+        exchange_of(writer, "sim-3", 1, ("x", "y", "CRV", "NKDC"))
+    test = show("compare")
+
+    assert said in words(test)
+    other = show("scores", chosen="sim-3")
+    other.selectbox(key="scores other").set_value("sim-1").run()
+    assert said in words(other)
 
 
 def test_a_withheld_figure_is_said_to_be_withheld(show: Show, federation: str) -> None:
@@ -206,6 +257,7 @@ def test_runs_are_compared_with_their_partition_and_each_site_alone(show: Show, 
     two, one = rows(show("compare"))
 
     assert (one["strategy"], one["partition"], round(one["last"] - one["alone"], 3)) == ("fedavg", "iid", 0.05)
+    assert one["gain"] == pytest.approx(one["last"] - one["start"])
     assert (two["strategy"], two["partition"]) == ("fedprox", "dirichlet, alpha 0.5")
 
 

@@ -8,9 +8,10 @@ from datetime import datetime
 import streamlit as st
 
 from brainunet.moments import duration
-from brainunet_dashboard.charts import line_chart
+from brainunet_dashboard.charts.lines import line_chart
 from brainunet_dashboard.frame import (
     View,
+    change,
     chart,
     choose_structure,
     chosen_run,
@@ -91,7 +92,7 @@ def _headline(
 
 def _dice(view: View, run: Run, exchanges: Sequence[SiteRound]) -> None:
     st.subheader("Dice by round")
-    structure = choose_structure("federation structure")
+    structure = choose_structure()
     lines, dice = figures.lines_of(view.feed.figures(run.id), exchanges, structure), figures.metric_of("dice")
     _findings(lines)
     chart(
@@ -100,17 +101,19 @@ def _dice(view: View, run: Run, exchanges: Sequence[SiteRound]) -> None:
         f"Dice of {structure} by round, a line for each of {several(len(lines.sites), 'site')} and their mean",
     )
     st.caption(
-        "Each site's mean over its validation cases; n is their number. Crosses at the foot: the site tells no figure, "
-        "because it has too few cases. Round 0 is the model that the run began with."
+        "Each site's mean over its validation cases; n is their number. Where a line is broken the site gave no answer. "
+        "Crosses at the foot: it answered without a figure, for it has too few cases, or none has a value."
     )
     columns = {
         "site": name_of("site"),
         "value": number(f"Dice {structure}, round {lines.latest}"),
         "n": number("n (cases)", 0),
-        "since_last": number("since the one before"),
-        "since_start": number("since round 0"),
+        "since_last": change(f"since round {(lines.latest or 1) - 1}"),
+        "since_start": change("since round 0"),
         "note": text("note"),
     }
+    if lines.latest in (None, 0, 1):
+        del columns["since_last"]
     table(figures.latest_table(lines), columns, key="federation sites")
 
 
@@ -121,11 +124,12 @@ def _findings(lines: figures.Lines) -> None:
         if mean is not None:
             st.metric("Mean over all cases", f"{figure(mean.value)} (n = {mean.n})", border=True, width=165)
         if ends.worst and ends.best:
-            st.metric(f"Worst: {plain(visible(ends.worst[0], 16))}", figure(ends.worst[1]), border=True, width=165)
+            worst = f"{figure(ends.worst[1])} (n = {ends.n_worst})"
+            st.metric(f"Worst: {plain(visible(ends.worst[0], 16))}", worst, border=True, width=165)
             st.metric("Spread", figure(ends.width), border=True, width=165, help="between the best and the worst site")
-        st.metric("Falling 3 rounds", len(sinking) or "none", border=True, width=165, help=_names(sinking))
+        st.metric("Sites falling", len(sinking) or "none", border=True, width=165, help="worse three times running")
     if sinking:
-        st.warning(f"Worse in each of the last three rounds: {plain(', '.join(sinking))}", icon=":material/trending_down:")
+        st.warning(f"Worse three times running: {plain(', '.join(sinking))}", icon=":material/trending_down:")
 
 
 def _commands(view: View, run: Run) -> None:
@@ -164,7 +168,3 @@ def _privacy_help(target: tuple[float, float] | None) -> str:
 def _who(there: rounds.Attendance) -> str:
     groups = {"online": there.online, "late": there.late, "lost": there.lost}
     return "Sites " + "; ".join(f"{word}: {plain(', '.join(names)) or 'none'}" for word, names in groups.items())
-
-
-def _names(names: Sequence[str]) -> str | None:
-    return plain(", ".join(names)) if names else None
