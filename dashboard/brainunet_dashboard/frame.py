@@ -15,6 +15,7 @@ from brainunet.errors import BrainUNetError
 from brainunet.moments import duration
 from brainunet_dashboard import opened
 from brainunet_dashboard.feed import Feed
+from brainunet_dashboard.first_look import is_awaited
 from brainunet_dashboard.palette import Look, looks
 from brainunet_dashboard.queries.runs import main_runs, title_of
 from brainunet_dashboard.source import Source
@@ -72,7 +73,10 @@ def live(body: Callable[[View], None]) -> None:
         try:
             body(View(_feed(str(source.database)), source, datetime.now(UTC)))
         except BrainUNetError as error:
-            problem(error, source.refresh_s)
+            if is_awaited(source):
+                _no_run_yet(source)
+            else:
+                problem(error, source.refresh_s)
 
     again()
 
@@ -91,6 +95,15 @@ def empty(said: str, command: str = "", then: str = "") -> None:
         st.caption(then)
 
 
+def _no_run_yet(source: Source) -> None:
+    empty(
+        "No run yet. Start one; it appears here by itself.",
+        f"flower-server run {in_shell(source.name)}"
+        if source.folder is None or (source.folder / "federation.toml").exists()
+        else f"brainunet-simulate --phantom --out {in_shell(source.name)}",
+    )
+
+
 def chosen_run(view: View) -> Run | None:
     """The run that the person has chosen, on whatever page; the latest, while none was; None where there is none yet.
 
@@ -99,12 +112,7 @@ def chosen_run(view: View) -> Run | None:
     runs = view.feed.runs()
     shown = main_runs(runs)
     if not shown:
-        empty(
-            "No run yet. Start one; it appears here by itself.",
-            f"flower-server run {in_shell(view.source.name)}"
-            if view.source.folder is None or (view.source.folder / "federation.toml").exists()
-            else f"brainunet-simulate --phantom --out {in_shell(view.source.name)}",
-        )
+        _no_run_yet(view.source)
         return None
     by_id = {run.id: run for run in shown}
     wanted = st.session_state.setdefault(CHOSEN, st.query_params.get("run"))  # an address may name one

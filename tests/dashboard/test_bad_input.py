@@ -35,6 +35,19 @@ def test_a_store_that_is_not_there_is_waited_for(page: str, show: Show, database
     assert went_well(test)
 
 
+def test_a_run_that_is_about_to_begin_is_no_problem(show: Show, database: Path, tmp_path: Path) -> None:
+    (tmp_path / "federation.toml").touch()
+    test = show("federation", Source(database, tmp_path))
+    assert went_well(test)
+    assert "No run yet. Start one" in words(test)
+    assert f"flower-server run {tmp_path}" in words(test)
+
+    eventful(database)
+
+    assert "Round: 7 of 8" in words(test.run())
+    assert "No run yet" in words(show("sites", Source(tmp_path / "soon.sqlite", waits=True)))
+
+
 def test_an_empty_file_is_no_store_until_a_run_has_made_it_one(show: Show, database: Path) -> None:
     database.touch()
     test = show("federation")

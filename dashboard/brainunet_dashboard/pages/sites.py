@@ -43,7 +43,7 @@ def _body(view: View) -> None:
         "version": text("client"),
         "train": number("train", 0, "cases that it trains on"),
         "validation": number("validate", 0, "cases that it scores models on"),
-        "certificate_days": number("days left", 0, "of its certificate"),
+        "certificate_days": number("certificate, days", 0, "until it ends"),
         "round": number("last round", 0),
         "outcome": text("its outcome"),
         "seconds": number("seconds", 1, "from the task to the reply, as the site tells; under privacy it tells none"),
