@@ -194,7 +194,19 @@ def test_behind_a_proxy_only_its_address_is_answered_to() -> None:
     assert serving.address(access, 8501) == "https://fl.example.org/watch"
 
 
-@pytest.mark.parametrize("url", ["fl.example.org", "ftp://fl.example.org", "https://", "https://[", ""])
+def test_an_address_with_a_port_keeps_it() -> None:
+    access = access_of(public=True, oidc=None, behind_proxy="https://fl.example.org:8443/watch")
+    chosen = serving.options(access, 8501)
+
+    assert serving.address(access, 8501) == "https://fl.example.org:8443/watch"
+    assert chosen["server.corsAllowedOrigins"] == ["https://fl.example.org:8443"]
+    assert chosen["browser.serverPort"] == 8443
+    assert access_of(public=True, oidc=None, behind_proxy="http://[fd00::1]:80").origin == "http://[fd00::1]:80"
+
+
+@pytest.mark.parametrize(
+    "url", ["fl.example.org", "https://fl.example.org:port", "ftp://fl.example.org", "https://", "https://[", ""]
+)
 def test_a_proxys_address_is_one_that_people_open(url: str) -> None:
     with pytest.raises(UsageError):
         access_of(public=True, oidc=None, behind_proxy=url)
@@ -276,6 +288,14 @@ def test_streamlit_still_has_what_would_ask_the_internet_for_our_address() -> No
     # serving takes the place of these two; should they be renamed, another way has to be found
     assert callable(net_util.get_external_ip)
     assert vars(server_util)["net_util"] is net_util
+
+
+def test_streamlit_still_asks_one_function_which_other_origins_may_connect() -> None:
+    from streamlit.web.server.starlette import starlette_websocket
+
+    # serving takes its place too
+    assert vars(starlette_websocket)["is_url_from_allowed_origins"].__module__ == "streamlit.web.server.server_util"
+    assert "is_url_from_allowed_origins" in starlette_websocket._is_origin_allowed.__code__.co_names
 
 
 def test_a_port_that_is_taken_is_refused_and_the_next_one_is_found_without_asking(monkeypatch: pytest.MonkeyPatch) -> None:

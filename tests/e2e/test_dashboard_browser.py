@@ -143,6 +143,7 @@ def test_a_page_of_elsewhere_gets_no_connection_and_makes_the_server_ask_nobody(
 
     assert handshake(own, host=own, origin=f"http://{own}") == 101
     assert handshake(own, host=own, origin="http://evil.example") == 403
+    assert handshake(own, host=own, origin="http://localhost:3000") == 403  # another program of this machine
     assert handshake(own, host="evil.example", origin=f"http://{own}") == 403
     assert "OUTWARD" not in dashboard.said
 
