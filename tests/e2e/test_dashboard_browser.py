@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from brainunet.data.phantom import write_phantoms
 from brainunet_dashboard.pages import PAGES
 from brainunet_server.store.writer import StoreWriter
 from tests.support.browser import browser
 from tests.support.programs import Program
+from tests.support.simulation import SHAPE, TINY
 from tests.support.watched import MARKUP, eventful, simulations
 from tests.support.watching import (
     DASHBOARD,
@@ -46,6 +48,22 @@ with StoreWriter(sys.argv[1]) as writer:
         exchange_of(writer, "fed-1", int(line))
         print("written", line, flush=True)
 """
+
+SIMULATE = [sys.executable, "-c", "from brainunet_sim.cli import main; main()"]
+
+# Notes each "k of n" that the page ever shows.
+NOTE_EACH_ROUND = """
+() => {
+    window.seen = []
+    const look = () => {
+        const found = document.body.innerText.match(/[0-9]+ of [0-9]+/)
+        if (found && !window.seen.includes(found[0])) window.seen.push(found[0])
+    }
+    new MutationObserver(look).observe(document.body, {subtree: true, childList: true, characterData: true})
+}
+"""
+# The rounds of which the chart has a mean.
+MEAN_OF = "document.querySelector('.js-plotly-plot').data.find(trace => trace.name.startsWith('mean')).x"
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +129,33 @@ def test_a_new_round_appears_without_a_reload_and_nothing_leaves_this_machine(
     assert page.evaluate("window.stillTheSamePage") is True
     assert hosts == {address(dashboard).removeprefix("http://")}
     assert "OUTWARD" not in dashboard.said
+
+
+def test_a_simulation_is_watched_from_before_it_begins_until_it_is_complete(tmp_path: Path, context: BrowserContext) -> None:
+    rounds = 5
+    write_phantoms(tmp_path / "cases", cases=4, style="ssa", seed=4, shape=SHAPE)
+    command = [*SIMULATE, *TINY, "--rounds", str(rounds), "--set", "train.steps=8", "--sites", "2"]
+    with dashboard_over(tmp_path / "out", "--port", "0", "--wait") as dashboard:
+        page, _ = opened(context, address(dashboard))
+        page.get_by_text("No run yet").wait_for()
+        page.evaluate(NOTE_EACH_ROUND)
+        simulation = Program("simulation", [*command, "--data", "cases", "--out", "out"], tmp_path, {})
+        try:
+            page.get_by_text(f" of {rounds}").first.wait_for()
+            page.locator(".js-plotly-plot").first.wait_for()
+            while simulation.is_alive:
+                page.wait_for_timeout(200)
+            seen_while_it_ran = page.evaluate("window.seen")
+            assert simulation.process.wait() == 0, simulation.said
+
+            page.get_by_text("completed", exact=True).wait_for()
+            page.wait_for_function(f"({MEAN_OF}).length === {rounds + 1}")  # the last model is scored after the last round
+        finally:
+            simulation.close()
+
+        assert len(seen_while_it_ran) > 1, seen_while_it_ran  # whoever starts anew notes nothing: the page was not reloaded
+        assert page.evaluate(MEAN_OF) == list(range(rounds + 1))
+        photograph(page, "simulation-complete")
 
 
 @pytest.mark.parametrize(("theme", "width", "height"), [("dark", 1366, 768), ("light", 390, 844)])

@@ -39,9 +39,9 @@ main()
 
 @contextmanager
 def dashboard_over(folder: Path, *options: str) -> Iterator[Program]:
-    """A dashboard over ``folder`` that answers."""
+    """A dashboard over ``folder`` that answers; what it says goes beside that, for the folder need not be there yet."""
     command = [sys.executable, "-c", DASHBOARD, str(folder), "--refresh", "1", *options]
-    program = Program("dashboard", command, folder, {})
+    program = Program(f"dashboard-{folder.name}", command, folder.parent, {})
     try:
         wait_until(lambda: "open http" in program.said or not program.is_alive, "its address")
         assert program.is_alive, program.said
