@@ -15,7 +15,7 @@ from brainunet_dashboard.source import Source
 ICON: Final = Path(__file__).with_name("icon.png")  # a named icon would be fetched from the Internet by the browser
 # Room for the tables: Streamlit leaves 80 px on either side of a page.
 STYLE: Final = """<style>
-.stMainBlockContainer { padding-top: 3rem; padding-bottom: 3rem }
+.stMainBlockContainer { padding-top: 2.5rem; padding-bottom: 3rem }
 @media (min-width: 800px) { .stMainBlockContainer { padding-left: 2rem; padding-right: 2rem } }
 </style>"""
 SIDEBAR_PX: Final = 230

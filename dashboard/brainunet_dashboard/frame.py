@@ -121,12 +121,12 @@ def chosen_run(view: View) -> Run | None:
             f"Run {plain(wanted)} is no longer in the store, or never was. This is the latest one.", icon=":material/delete:"
         )
     latest = f"the latest run: {visible(shown[0].id)}"
-    options = [None, *by_id]
+    options, here = [None, *by_id], zone()
     picked = st.selectbox(
         "Run",
         options,
         index=options.index(wanted) if wanted in by_id else 0,
-        format_func=lambda one: latest if one is None else visible(title_of(by_id[one])),
+        format_func=lambda one: latest if one is None else visible(title_of(by_id[one], here)),
         label_visibility="collapsed",
     )
     if picked is None or picked != wanted:
@@ -143,6 +143,7 @@ def choose_structure() -> str:
         key="structure",
         format_func=lambda one: TITLES[one],
         required=True,
+        label_visibility="collapsed",
         persist_state="session",
     )
     return picked or "WT"

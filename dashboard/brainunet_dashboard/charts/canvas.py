@@ -11,7 +11,7 @@ from brainunet_dashboard.palette import GREY, Look
 from brainunet_dashboard.queries.figures import Metric
 from brainunet_dashboard.words import in_chart, visible
 
-HEIGHT: Final = 420
+HEIGHT: Final = 390
 MARKED_ROUNDS: Final = 60  # beyond these a line's points run into each other
 FEW_ROUNDS: Final = 14  # each has its number below the axis
 NO_LOOK: Final = Look(GREY)

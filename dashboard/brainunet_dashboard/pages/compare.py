@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from brainunet_dashboard.charts.lines import runs_chart
-from brainunet_dashboard.frame import View, change, chart, choose_structure, empty, live, name_of, number, table, text
+from brainunet_dashboard.frame import View, change, chart, choose_structure, empty, live, name_of, number, table, text, zone
 from brainunet_dashboard.queries import figures
 from brainunet_dashboard.queries.runs import (
     alone_runs,
@@ -35,12 +35,13 @@ def _body(view: View) -> None:
     if not shown:
         empty("No run yet. Several simulations in one store can be compared:", _example(view))
         return
+    here = zone()
     picked = st.multiselect(
         "Runs",
         list(shown),
         default=list(shown)[:FIRST_SHOWN],
         persist_state="session",
-        format_func=lambda one: visible(title_of(shown[one]) if one in shown else one),
+        format_func=lambda one: visible(title_of(shown[one], here) if one in shown else one),
         key="compare runs",
     )
     chosen = [shown[one] for one in picked if one in shown]

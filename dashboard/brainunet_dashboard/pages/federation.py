@@ -94,12 +94,12 @@ def _dice(view: View, run: Run, exchanges: Sequence[SiteRound]) -> None:
     st.subheader("Dice by round")
     structure = choose_structure()
     lines, dice = figures.lines_of(view.feed.figures(run.id), exchanges, structure), figures.metric_of("dice")
-    _findings(lines)
     chart(
         line_chart(lines, view.looks, dice, structure, ink=ink()),
         "federation dice",
         f"Dice of {structure} by round, a line for each of {several(len(lines.sites), 'site')} and their mean",
     )
+    _findings(lines)
     st.caption(
         "Each site's mean over its validation cases; n is their number. Where a line is broken the site gave no answer. "
         "Crosses at the foot: it answered without a figure, for it has too few cases, or none has a value."

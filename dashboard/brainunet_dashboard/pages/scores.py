@@ -22,6 +22,7 @@ from brainunet_dashboard.frame import (
     number,
     table,
     text,
+    zone,
 )
 from brainunet_dashboard.queries import figures
 from brainunet_dashboard.queries.figures import Line, Lines, Metric
@@ -172,12 +173,12 @@ def _other_run(view: View, run: Run, name: str, lines: Lines, metric: Metric, st
     if not others:
         return
     st.subheader("Against another run")
-    by_id = {other.id: other for other in others}
+    by_id, here = {other.id: other for other in others}, zone()
     picked = st.selectbox(
         "Other run",
         list(by_id),
         index=None,
-        format_func=lambda one: visible(title_of(by_id[one]) if one in by_id else one),
+        format_func=lambda one: visible(title_of(by_id[one], here) if one in by_id else one),
         placeholder="choose a run",
         key="scores other",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import tzinfo
 from functools import lru_cache
 from typing import Any, Final
 
@@ -58,9 +59,9 @@ def alone_runs(runs: Sequence[Run], run_id: str) -> dict[str, Run]:
     return {run.site: run for run in runs if run.kind == "local" and run.parent_id == run_id and run.site}
 
 
-def title_of(run: Run) -> str:
+def title_of(run: Run, zone: tzinfo) -> str:
     """How a list names a run."""
-    return f"{run.id} ({run.kind}, {run.strategy}, {day(run.started_at)}, {run.status})"
+    return f"{run.id} ({run.kind}, {run.strategy}, {day(run.started_at, zone)}, {run.status})"
 
 
 def comparison(
