@@ -135,5 +135,11 @@ def _cell(value: object) -> str:
 
 
 def _short(value: object) -> str:
+    """
+    >>> _short(1.8457482735507518), _short("x" * 60)
+    ('1.846', 'xxxxxxxxxxxxxxxx…')
+    """
+    if isinstance(value, float):
+        return f"{value:.4g}"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 48 else f"{text[:16]}…"

@@ -11,6 +11,10 @@ from typing import Final
 from brainunet.moments import duration, local
 
 NOTHING: Final = "—"
+NO_FIGURE: Final = (
+    "No site tells a figure: each has too few validation cases, or none in which there is anything to score. More cases at a "
+    "site change that; the model is trained all the same."
+)
 START_DIFFERENTLY: Final = (
     "The runs differ at round 0 already: they began with other models, or their validation cases are others, as with another "
     "partition. Compare what each has gained, and not how high it is."

@@ -105,6 +105,13 @@ def test_the_latest_table_says_what_changed() -> None:
     assert (b["value"], b["since_last"], b["note"]) == (None, None, "absent")
 
 
+def test_where_every_site_withholds_each_has_its_reason() -> None:
+    lines = figures.lines_of([], [answer("r", k, s, withheld=True, n=2) for k in (1, 2) for s in "AB"], "WT")
+
+    assert (lines.latest, lines.last) == (None, 1)
+    assert [(r["round"], r["value"], r["n"], r["note"]) for r in figures.latest_table(lines)] == [(1, None, 2, WITHHELD)] * 2
+
+
 def test_a_change_since_the_round_before_is_none_where_that_round_has_no_figure() -> None:
     lines = figures.lines_of([row(k, s, 0.1 * k) for s, ks in (("A", (0, 1, 2)), ("B", (0, 2))) for k in ks], [], "WT")
 

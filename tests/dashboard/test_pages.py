@@ -21,7 +21,7 @@ from brainunet_dashboard.pages import PAGES
 from brainunet_dashboard.source import Source
 from brainunet_server.store.writer import StoreWriter
 from tests.support.drawn import rows, went_well, words
-from tests.support.watched import BEGAN, HOUR, MARKUP, a_run, eventful, exchange_of, simulations
+from tests.support.watched import BEGAN, HOUR, MARKUP, a_model, a_run, answer, eventful, exchange_of, simulations
 
 Show = Callable[..., AppTest]
 NAMES = [page.show.__module__.rpartition(".")[2] for page in PAGES]
@@ -122,6 +122,22 @@ def test_a_withheld_figure_is_said_to_be_withheld(show: Show, federation: str) -
 
     assert tiny["note"] == "withheld: too few cases"
     assert tiny["value"] != tiny["value"]  # NaN: the table shows a dash and never 0
+
+
+def test_where_every_site_withholds_its_figures_the_pages_say_so(show: Show, database: Path) -> None:
+    with StoreWriter(database) as writer:
+        writer.start_run(a_run())
+        for k in (1, 2):
+            writer.record_exchange("fed-1", k, [answer("fed-1", k, site, withheld=True, n=2) for site in ("A", "B")], [])
+            writer.record_model(a_model("fed-1", k))
+    test = show("federation")
+
+    assert "No site tells a figure" in words(test)
+    assert [(row["note"], row["n"]) for row in rows(test)] == [("withheld: too few cases", 2)] * 2
+    assert "Dice WT, round 1" in test.dataframe[0].proto.columns  # as JSON
+    assert "No site tells a figure" in words(show("scores"))
+    assert went_well(show("models"))
+    assert not show("models").get("plotly_chart")
 
 
 def test_the_sites_page_warns_of_certificates_and_tells_refusals(show: Show, federation: str) -> None:

@@ -26,7 +26,7 @@ from brainunet_dashboard.frame import (
 )
 from brainunet_dashboard.queries import figures, private, rounds
 from brainunet_dashboard.serverstatus import ServerStatus, read_status
-from brainunet_dashboard.words import NOTHING, ago, figure, in_shell, plain, several, visible, when
+from brainunet_dashboard.words import NO_FIGURE, NOTHING, ago, figure, in_shell, plain, several, visible, when
 from brainunet_server.store.reader import Model, Run, SiteRound
 
 COMMANDS = (
@@ -106,7 +106,7 @@ def _dice(view: View, run: Run, exchanges: Sequence[SiteRound]) -> None:
     )
     columns = {
         "site": name_of("site"),
-        "value": number(f"Dice {structure}, round {lines.latest}"),
+        "value": number(f"Dice {structure}, round {lines.last}"),
         "n": number("n (cases)", 0),
         "since_last": change(f"since round {(lines.latest or 1) - 1}"),
         "since_start": change("since round 0"),
@@ -120,9 +120,11 @@ def _dice(view: View, run: Run, exchanges: Sequence[SiteRound]) -> None:
 def _findings(lines: figures.Lines) -> None:
     ends, sinking = figures.spread(lines, lines.latest), figures.falling(lines)
     mean = next((point for point in reversed(lines.overall) if point.value is not None), None)
+    if mean is None:
+        empty(NO_FIGURE)
+        return
     with st.container(horizontal=True, gap="small"):
-        if mean is not None:
-            st.metric("Mean over all cases", f"{figure(mean.value)} (n = {mean.n})", border=True, width=165)
+        st.metric("Mean over all cases", f"{figure(mean.value)} (n = {mean.n})", border=True, width=165)
         if ends.worst and ends.best:
             worst = f"{figure(ends.worst[1])} (n = {ends.n_worst})"
             st.metric(f"Worst: {plain(visible(ends.worst[0], 16))}", worst, border=True, width=165)

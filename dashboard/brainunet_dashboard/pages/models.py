@@ -41,7 +41,12 @@ def _rounds(view: View, run: Run, own: Sequence[Model], releases: Sequence[Relea
         return
     means = figures.means_of_regions(view.feed.figures(run.id))
     rows = models.model_table(own, means, releases)
-    chart(lineage_chart(rows, ink=ink()), "models lineage", "Mean Dice of each round's model, and which were kept or published")
+    if any(row["mean_dice"] is not None for row in rows):
+        chart(
+            lineage_chart(rows, ink=ink()),
+            "models lineage",
+            "Mean Dice of each round's model, and which were kept or published",
+        )
     for row in rows:
         row["mb"] = row["n_bytes"] / 1e6
     columns = {

@@ -27,7 +27,7 @@ from brainunet_dashboard.frame import (
 from brainunet_dashboard.queries import figures
 from brainunet_dashboard.queries.figures import Line, Lines, Metric
 from brainunet_dashboard.queries.runs import alone_runs, main_runs, start_differently, title_of, titles_of
-from brainunet_dashboard.words import START_DIFFERENTLY, figure, in_shell, plain, signed, visible
+from brainunet_dashboard.words import NO_FIGURE, START_DIFFERENTLY, figure, in_shell, plain, signed, visible
 from brainunet_server.store.reader import Run
 
 
@@ -42,6 +42,9 @@ def _body(view: View) -> None:
         return
     metrics = view.feed.metrics(run.id)
     if not metrics:
+        if any(row.withheld for row in view.feed.site_rounds(run.id)):
+            empty(NO_FIGURE)
+            return
         told = f"flower-server scores {in_shell(view.source.name)}" if run.kind == "federation" else ""
         empty("No figure yet: a round's model is scored by the sites in the next round.", told)
         return

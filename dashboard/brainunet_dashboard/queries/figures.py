@@ -83,6 +83,11 @@ class Lines:
         """The last round of which any site tells a value."""
         return max((point.round for point in self.overall if point.value is not None), default=None)
 
+    @property
+    def last(self) -> int:
+        """The latest round, or the last of which sites tell at least that they tell none; 0 of nothing."""
+        return max(self.rounds, default=0) if self.latest is None else self.latest
+
     def at(self, number: int | None) -> Mapping[str, Point]:
         """Site -> its point of a round, of those that have one."""
         return {site: point for site, line in self.sites.items() for point in line if point.round == number}
@@ -153,19 +158,19 @@ def spread(lines: Lines, number: int | None, higher_is_better: bool = True) -> S
 
 
 def latest_table(lines: Lines) -> list[dict[str, Any]]:
-    """A row for each site: its figure of the latest round, and what changed since the round before and since the start.
+    """A row for each site: its figure of the last round, and what changed since the round before and since the start.
 
     A site that tells no figure of one of these two has no change since then.
     """
     rows = []
     for site, line in lines.sites.items():
         values = {point.round: point.value for point in line}
-        now = next((point for point in line if point.round == lines.latest), None)
+        now = next((point for point in line if point.round == lines.last), None)
         value = now.value if now else None
         rows.append(
             {
                 "site": site,
-                "round": lines.latest,
+                "round": lines.last,
                 "value": value,
                 "n": now.n if now else None,
                 "since_last": difference(value, values.get(lines.latest - 1)) if lines.latest else None,
