@@ -23,6 +23,7 @@ from tests.support.watching import (
     ROOT,
     address,
     dashboard_over,
+    go_to,
     handshake,
     is_up,
     opened,
@@ -119,8 +120,7 @@ def test_a_new_round_appears_without_a_reload_and_nothing_leaves_this_machine(
     assert page.locator("b", has_text="north").count() == 0
     assert page.locator(".legendtext tspan[style*='bold']").count() == 0
     for at in PAGES:
-        page.get_by_test_id("stSidebarNav").get_by_text(at.title, exact=True).click()
-        page.get_by_role("heading", name=at.title, exact=True).wait_for()
+        go_to(page, at.title)
         settled(page)
         assert page.get_by_test_id("stException").count() == 0, at.title
         assert page.get_by_role("alert").filter(has_text="looks again").count() == 0
@@ -156,6 +156,28 @@ def test_a_simulation_is_watched_from_before_it_begins_until_it_is_complete(tmp_
         assert len(seen_while_it_ran) > 1, seen_while_it_ran  # whoever starts anew notes nothing: the page was not reloaded
         assert page.evaluate(MEAN_OF) == list(range(rounds + 1))
         photograph(page, "simulation-complete")
+
+
+def test_what_somebody_has_chosen_lasts_from_page_to_page_and_through_refreshes(
+    dashboard: Program, context: BrowserContext
+) -> None:
+    page, _ = opened(context, f"{address(dashboard)}/?run=fed-1")
+    page.get_by_role("radio", name="ET enhancing").click()
+    page.get_by_text("Dice of ET").first.wait_for()
+    go_to(page, "Privacy and traffic")
+    page.get_by_label("Price of a GB").fill("12.5")
+    page.get_by_label("Price of a GB").press("Enter")
+    page.get_by_text("Cost", exact=True).wait_for()
+
+    go_to(page, "Scores")
+    page.get_by_text("Dice of ET").first.wait_for()
+    page.wait_for_timeout(2500)  # two refreshes
+    go_to(page, "Privacy and traffic")
+
+    page.get_by_text("Cost", exact=True).wait_for()
+    assert page.get_by_label("Price of a GB").input_value() == "12.50"
+    run = page.get_by_role("combobox").first
+    assert run.input_value().startswith("fed-1 (federation")  # the run that the address has named
 
 
 @pytest.mark.parametrize(("theme", "width", "height"), [("dark", 1366, 768), ("light", 390, 844)])

@@ -92,6 +92,12 @@ def opened(context: BrowserContext, url: str) -> tuple[Page, set[str]]:
     return page, hosts
 
 
+def go_to(page: Page, title: str) -> None:
+    """By the menu."""
+    page.get_by_test_id("stSidebarNav").get_by_text(title, exact=True).click()
+    page.get_by_role("heading", name=title, exact=True).wait_for()
+
+
 def settled(page: Page) -> None:
     """Nothing is being loaded any more."""
     page.wait_for_function("document.querySelectorAll('[data-testid=stSkeleton], [data-stale=true]').length === 0")
