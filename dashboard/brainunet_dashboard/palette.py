@@ -13,6 +13,7 @@ from typing import Final
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES: Final = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 MARKS: Final = ("circle", "square", "diamond", "triangle-up", "cross", "star")
+PATTERNS: Final = ("", "/", ".", "x", "-", "+")
 GREY: Final = "#808080"
 
 OUTCOME_COLOURS: Final[Mapping[str, str]] = MappingProxyType(
@@ -33,11 +34,12 @@ OUTCOME_LETTERS: Final[Mapping[str, str]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Look:
-    """How a line is drawn: beyond six sites the dash and the mark tell those of one colour apart."""
+    """How a line is drawn, or an area: beyond six sites the dash, the mark and the pattern tell those of one colour apart."""
 
     colour: str
     dash: str = "solid"
     mark: str = "circle"
+    pattern: str = ""
 
 
 def look(place: int) -> Look:
@@ -47,7 +49,7 @@ def look(place: int) -> Look:
     (True, False)
     """
     row = place // len(COLOURS) % len(DASHES)
-    return Look(COLOURS[place % len(COLOURS)], DASHES[row], MARKS[row])
+    return Look(COLOURS[place % len(COLOURS)], DASHES[row], MARKS[row], PATTERNS[row])
 
 
 def looks(names: Sequence[str]) -> Mapping[str, Look]:

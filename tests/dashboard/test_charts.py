@@ -66,6 +66,16 @@ def test_the_legend_says_of_a_site_without_figures_that_there_is_none() -> None:
     assert "tiny (no figure)" in [trace.name for trace in lines.line_chart(LINES, LOOKS, DICE, "WT", ink="black").data]
 
 
+def test_the_legend_of_many_sites_takes_nothing_from_the_drawing() -> None:
+    heights = []
+    for sites in (3, 30):
+        rows = [Figure(0, f"site-{i}", "WT", 0.5, None, 10, 0) for i in range(sites)]
+        drawn = lines.line_chart(figures.lines_of(rows, [], "WT"), LOOKS, DICE, "WT", ink="black")
+        heights.append(drawn.layout.height)
+
+    assert heights[1] >= heights[0] + 200
+
+
 def test_the_legend_of_gains_has_no_sites_colour() -> None:
     rows = figures.gains(LINES, {MARKUP: LINES.sites[MARKUP]})
     drawn = gains.gain_chart(rows, LOOKS, DICE, "WT").data
@@ -105,6 +115,7 @@ def test_a_site_has_its_colour_in_every_chart() -> None:
 
 def test_36_sites_are_told_apart() -> None:
     assert len({palette.look(place) for place in range(36)}) == 36
+    assert len({(look.colour, look.pattern) for look in map(palette.look, range(36))}) == 36
 
 
 def test_colours_can_be_seen_on_light_and_dark() -> None:
@@ -156,6 +167,15 @@ def test_a_sum_so_far_ends_with_everything() -> None:
     whole = traffic.traffic_chart(by_round, LOOKS, cumulated=True).data[-1]
 
     assert whole.y[-1] == pytest.approx(4 * 182.6)
+
+
+def test_many_rounds_of_traffic_are_areas_of_the_sites_colours() -> None:
+    by_round = rounds.bytes_by_round([answer("r", k, site) for k in range(1, 101) for site in ("A", "tiny")])
+    drawn = traffic.traffic_chart(by_round, LOOKS, cumulated=False).data
+
+    assert [(trace.type, trace.stackgroup, trace.fillcolor) for trace in drawn] == [
+        ("scatter", "sites", LOOKS[site].colour) for site in ("A", "tiny")
+    ]
 
 
 @pytest.mark.parametrize("count", [1, 3, 30])

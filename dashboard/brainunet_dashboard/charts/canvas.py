@@ -14,6 +14,8 @@ from brainunet_dashboard.words import in_chart, visible
 HEIGHT: Final = 390
 MARKED_ROUNDS: Final = 60  # beyond these a line's points run into each other
 FEW_ROUNDS: Final = 14  # each has its number below the axis
+FEW_LINES: Final = 8
+LEGEND_PX: Final = 10  # for each line beyond those
 NO_LOOK: Final = Look(GREY)
 SCORED_ROUND: Final = "round (0: the model it began with)"
 
@@ -38,6 +40,11 @@ def empty(x: str, y: str) -> go.Figure:
         yaxis={"title": {"text": y}, "automargin": True},
     )
     return chart
+
+
+def make_room(chart: go.Figure, lines: int) -> None:
+    """For a legend of many lines: on a phone two of them share a row, and plotly takes the rows from the drawing."""
+    chart.update_layout(height=HEIGHT + LEGEND_PX * max(0, lines - FEW_LINES))
 
 
 def name_rows(chart: go.Figure, names: Sequence[str]) -> None:

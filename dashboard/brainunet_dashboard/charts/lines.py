@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from brainunet_dashboard.charts.canvas import MARKED_ROUNDS, NO_LOOK, SCORED_ROUND, axis, by_round, hover, mode_of
+from brainunet_dashboard.charts.canvas import MARKED_ROUNDS, NO_LOOK, SCORED_ROUND, axis, by_round, hover, make_room, mode_of
 from brainunet_dashboard.palette import Look
 from brainunet_dashboard.queries.figures import Line, Lines, Metric, Point
 from brainunet_dashboard.words import in_chart
@@ -86,6 +86,7 @@ def line_chart(
         hovertemplate=hover(metric, structure),
     )
     chart.update_yaxes(range=[low, high])
+    make_room(chart, len(lines.sites) + len(alone or {}))
     return chart
 
 

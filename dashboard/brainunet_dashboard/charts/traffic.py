@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 import plotly.graph_objects as go
 
-from brainunet_dashboard.charts.canvas import NO_LOOK, by_round, mode_of
+from brainunet_dashboard.charts.canvas import MARKED_ROUNDS, NO_LOOK, by_round, make_room, mode_of
 from brainunet_dashboard.palette import GREY, Look
 from brainunet_dashboard.words import in_chart
 
@@ -35,14 +35,18 @@ def epsilon_chart(
     if target is not None:
         chart.add_hline(y=target, line={"color": ink, "dash": "dash"}, annotation_text=f"target {target:g}")
     chart.update_yaxes(rangemode="tozero")
+    make_room(chart, len(by_site))
     return chart
 
 
 def traffic_chart(
     by_site: Mapping[str, Sequence[tuple[int, int, int]]], looks: Mapping[str, Look], *, cumulated: bool
 ) -> go.Figure:
-    """Megabytes of each site by round, one on the other; or their sum so far."""
-    rounds = (point[0] for points in by_site.values() for point in points)
+    """Megabytes of each site by round, one on the other; or their sum so far.
+
+    Many rounds are areas: a browser takes seconds over thousands of bars.
+    """
+    rounds = {point[0] for points in by_site.values() for point in points}
     chart = by_round("MB so far, both ways" if cumulated else "MB in the round, both ways", rounds)
     for site, points in by_site.items():
         style, name = looks.get(site, NO_LOOK), in_chart(site)
@@ -51,8 +55,11 @@ def traffic_chart(
         if cumulated:
             line, mark = {"color": style.colour, "dash": style.dash}, {"symbol": style.mark}
             chart.add_scatter(x=x, y=y, mode=mode_of(len(x)), name=name, meta=name, line=line, marker=mark, hovertemplate=hover)
+        elif len(rounds) > MARKED_ROUNDS:
+            area: dict[str, Any] = {"line": {"width": 0}, "fillcolor": style.colour, "fillpattern": {"shape": style.pattern}}
+            chart.add_scatter(x=x, y=y, mode="lines", stackgroup="sites", name=name, meta=name, hovertemplate=hover, **area)
         else:
-            bar = {"color": style.colour, "line": {"width": 0}}
+            bar = {"color": style.colour, "line": {"width": 0}, "pattern": {"shape": style.pattern}}
             chart.add_bar(x=x, y=y, name=name, meta=name, marker=bar, hovertemplate=hover)
     if cumulated:
         sums: dict[int, int] = {}
@@ -65,4 +72,5 @@ def traffic_chart(
         chart.add_scatter(x=x, y=y, mode=mode_of(len(x)), name="all sites", line=whole, hovertemplate=f"all sites{AT}")
     chart.update_layout(barmode="stack")
     chart.update_yaxes(rangemode="tozero")
+    make_room(chart, len(by_site))
     return chart

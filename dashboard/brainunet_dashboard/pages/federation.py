@@ -70,14 +70,14 @@ def _headline(
     )
     latest = models[-1] if models else None
     with st.container(horizontal=True, gap="small"):
-        st.metric("Run", run.status, border=True, width=130)
-        st.metric("Round", f"{at.round} of {at.of}", border=True, width=110)
-        st.metric("Time left", _left(at, status, view.now), border=True, width=155, help=_left_help(at, status))
-        st.metric("Strategy", plain(run.strategy), border=True, width=125)
+        st.metric("Run", run.status, border=True, width="content")
+        st.metric("Round", f"{at.round} of {at.of}", border=True, width="content")
+        st.metric("Time left", _left(at, status, view.now), border=True, width="content", help=_left_help(at, status))
+        st.metric("Strategy", plain(run.strategy), border=True, width="content")
         words = "off" if target is None else f"epsilon {target[0]:g}"
-        st.metric("Privacy", words, border=True, width=120, help=_privacy_help(target))
+        st.metric("Privacy", words, border=True, width="content", help=_privacy_help(target))
         counts = f"{len(there.online)} / {len(there.late)} / {len(there.lost)}"
-        st.metric("Online / late / lost", counts, border=True, width=180, help=_who(there))
+        st.metric("Online / late / lost", counts, border=True, width="content", help=_who(there))
     facts = [f"network {plain(run.preset)}", f"begun {when(run.started_at, zone())}"]
     if latest is not None:
         facts.append(f"model of round {latest.round}: digest `{visible(latest.digest)[:16]}`")
@@ -124,12 +124,12 @@ def _findings(lines: figures.Lines) -> None:
         empty(NO_FIGURE)
         return
     with st.container(horizontal=True, gap="small"):
-        st.metric("Mean over all cases", f"{figure(mean.value)} (n = {mean.n})", border=True, width=165)
+        st.metric("Mean over all cases", f"{figure(mean.value)} (n = {mean.n})", border=True, width="content")
         if ends.worst and ends.best:
             worst = f"{figure(ends.worst[1])} (n = {ends.n_worst})"
-            st.metric(f"Worst: {plain(visible(ends.worst[0], 16))}", worst, border=True, width=165)
-            st.metric("Spread", figure(ends.width), border=True, width=165, help="between the best and the worst site")
-        st.metric("Sites falling", len(sinking) or "none", border=True, width=165, help="worse three times running")
+            st.metric(f"Worst: {plain(visible(ends.worst[0], 16))}", worst, border=True, width="content")
+            st.metric("Spread", figure(ends.width), border=True, width="content", help="between the best and the worst site")
+        st.metric("Sites falling", len(sinking) or "none", border=True, width="content", help="worse three times running")
     if sinking:
         st.warning(f"Worse three times running: {plain(', '.join(sinking))}", icon=":material/trending_down:")
 

@@ -162,8 +162,8 @@ def _best(view: View, run: Run) -> None:
         return
     st.subheader("Best and worst round")
     with st.container(horizontal=True, gap="small"):
-        st.metric("Best", f"round {best}: {figure(means[best])} ({_n(lines, best)})", border=True, width=240)
-        st.metric("Worst", f"round {worst}: {figure(means[worst])} ({_n(lines, worst)})", border=True, width=240)
+        st.metric("Best", f"round {best}: {figure(means[best])} ({_n(lines, best)})", border=True, width="content")
+        st.metric("Worst", f"round {worst}: {figure(means[worst])} ({_n(lines, worst)})", border=True, width="content")
     st.caption("By the mean Dice over ET, TC and WT, each over all cases of all sites; n is their number for WT.")
 
 

@@ -78,8 +78,8 @@ def _traffic(view: View, run: Run) -> None:
     rows = rounds.traffic(exchanges, price or None)
     total = sum(row["bytes"] for row in rows)
     with st.container(horizontal=True, gap="small"):
-        st.metric("All sites, all rounds", size(total), border=True, width=200)
-        st.metric("Per site and round, on average", size(total / max(1, len(exchanges))), border=True, width=220)
+        st.metric("All sites, all rounds", size(total), border=True, width="content")
+        st.metric("Per site and round, on average", size(total / max(1, len(exchanges))), border=True, width="content")
         if price:
             st.metric(
                 "Cost",
