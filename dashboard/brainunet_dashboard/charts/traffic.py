@@ -56,10 +56,10 @@ def traffic_chart(
             line, mark = {"color": style.colour, "dash": style.dash}, {"symbol": style.mark}
             chart.add_scatter(x=x, y=y, mode=mode_of(len(x)), name=name, meta=name, line=line, marker=mark, hovertemplate=hover)
         elif len(rounds) > MARKED_ROUNDS:
-            area: dict[str, Any] = {"line": {"width": 0}, "fillcolor": style.colour, "fillpattern": {"shape": style.pattern}}
+            area: dict[str, Any] = {"line": {"width": 0}, "fillcolor": style.colour, "fillpattern": _pattern(style)}
             chart.add_scatter(x=x, y=y, mode="lines", stackgroup="sites", name=name, meta=name, hovertemplate=hover, **area)
         else:
-            bar = {"color": style.colour, "line": {"width": 0}, "pattern": {"shape": style.pattern}}
+            bar = {"color": style.colour, "line": {"width": 0}, "pattern": _pattern(style)}
             chart.add_bar(x=x, y=y, name=name, meta=name, marker=bar, hovertemplate=hover)
     if cumulated:
         sums: dict[int, int] = {}
@@ -74,3 +74,7 @@ def traffic_chart(
     chart.update_yaxes(rangemode="tozero")
     make_room(chart, len(by_site))
     return chart
+
+
+def _pattern(style: Look) -> dict[str, Any]:
+    return {"shape": style.pattern, "fillmode": "overlay", "fgcolor": "rgba(255,255,255,0.7)", "size": 6}
