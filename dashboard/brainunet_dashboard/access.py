@@ -109,6 +109,18 @@ def _address(where: str, url: str) -> tuple[str, str, int | None, str]:
     return scheme, host, port, path
 
 
+def _is_readable_on_the_way(url: str) -> bool:
+    """
+    >>> [_is_readable_on_the_way(f"{at}/oauth2callback") for at in ("http://10.0.0.7", "http://localhost:80", "https://x.org")]
+    [True, False, False]
+    """
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "http" and parts.hostname not in (LOOPBACK, "localhost", "::1")
+    except ValueError:
+        return False  # what it is instead is said where it is taken apart
+
+
 @dataclass(frozen=True)
 class _Login:
     """Who is allowed in, and where the login leads back to."""
@@ -125,6 +137,8 @@ def _login(path: Path) -> _Login:
     if isinstance(auth, dict):
         absent = [name for name in _AUTH if not isinstance(auth.get(name), str) or not auth[name]]
         problems += [f"[auth] lacks {', '.join(absent)}"] if absent else []
+        if isinstance(back := auth.get("redirect_uri"), str) and _is_readable_on_the_way(back):
+            problems.append("redirect_uri is http: whoever shares the line could take the login; put https before the pages")
         if isinstance(secret := auth.get("cookie_secret"), str) and 0 < len(secret) < _FEWEST_CHARACTERS:
             problems.append(f"cookie_secret has {len(secret)} characters; take {_FEWEST_CHARACTERS} random ones or more")
     allowed = more.get("allowed") if isinstance(more, dict) else None

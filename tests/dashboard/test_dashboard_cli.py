@@ -220,6 +220,7 @@ def test_a_proxys_address_is_one_that_people_open(url: str) -> None:
         ('allowed = ["ann@example.org", "@hospital.example"]', "", "lacks allowed"),
         ('["ann@example.org", "@hospital.example"]', '["ann"]', "lacks allowed"),
         ("[auth]", "[other]", "no part"),
+        ("https://fl.example.org/watch", "http://fl.example.org/watch", "redirect_uri is http"),
         ("[auth]", "[auth", "does not parse"),
     ],
 )
