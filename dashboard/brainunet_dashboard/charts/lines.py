@@ -22,7 +22,7 @@ def line_chart(
     ink: str,
     alone: Mapping[str, Line] | None = None,
 ) -> go.Figure:
-    """A line for each site and the mean over all cases; withheld points as crosses at the foot; dashed, each site ``alone``.
+    """A line for each site and the mean over all cases; withheld points as crosses at the foot; dotted, each site ``alone``.
 
     Args:
         ink: colour of the mean: dark on a light page, light on a dark one.

@@ -142,7 +142,7 @@ def _gains(view: View, run: Run, name: str, lines: Lines, metric: Metric, struct
     if metric.higher_is_better is False:
         st.caption("Lower is better: a negative gain is an improvement.")
     if alone:
-        with st.expander("Round by round, each site alone dashed"):
+        with st.expander("Round by round, each site alone dotted"):
             chart(line_chart(lines, view.looks, metric, structure, ink=ink(), alone=alone), "scores alone", "The same by round")
     elif run.kind == "simulation":
         st.caption("Each site alone is recorded by a simulation with `--baseline local`.")

@@ -64,10 +64,10 @@ def _body(view: View) -> None:
     chart(
         outcome_chart(grid), "sites grid", f"Outcome of {several(len(grid.sites), 'site')} in each of {len(grid.rounds)} rounds"
     )
-    said = "Withheld: it answered, and has too few validation cases to tell figures."
+    if any("withheld" in line for line in grid.cells):
+        st.caption("Withheld: it answered, and has too few validation cases to tell figures.")
     if grid.rounds[-1] > run.rounds:
-        said += f" After round {run.rounds}, column {grid.rounds[-1]} only scores its model."
-    st.caption(said)
+        st.caption(f"After round {run.rounds}, column {grid.rounds[-1]} only scores its model.")
     refused = rounds.refusals(exchanges)
     st.subheader("What was not used, and why")
     if not refused:
