@@ -19,7 +19,7 @@ from brainunet_dashboard.first_look import is_awaited
 from brainunet_dashboard.palette import Look, looks
 from brainunet_dashboard.queries.runs import main_runs, title_of
 from brainunet_dashboard.source import Source
-from brainunet_dashboard.words import in_shell, plain, visible
+from brainunet_dashboard.words import in_shell, in_spreadsheet, plain, visible
 from brainunet_server.store.reader import Run
 
 DARK_INK: Final = "#31333F"
@@ -170,7 +170,10 @@ def chart(figure: go.Figure, key: str, said: str) -> None:
 def table(
     rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Any], *, key: str, height: int | Literal["auto"] = "auto"
 ) -> None:
-    """Rows with these columns and no others, in this order; a moment is shown in the browser's time zone."""
+    """Rows with these columns and no others, in this order; a moment is shown in the browser's time zone.
+
+    Whoever looks may save the table as CSV: no cell is a formula.
+    """
     here = zone()
     cells = [{name: _cell(row.get(name), here) for name in columns} for row in rows]
     st.dataframe(
@@ -207,4 +210,4 @@ def tick(label: str, help: str | None = None) -> Any:
 def _cell(value: Any, here: tzinfo) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(here)
-    return visible(value) if isinstance(value, str) else value
+    return in_spreadsheet(visible(value)) if isinstance(value, str) else value

@@ -14,9 +14,9 @@ from typing import Any, Final
 from brainunet import chain
 from brainunet.chain import Entry
 from brainunet.errors import BrainUNetError
+from brainunet_dashboard.words import in_spreadsheet
 
 MOST_SHOWN: Final = 1000
-_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,10 @@ def as_csv(path: Path, wanted: Wanted) -> str:
     for e in _all(path, wanted):
         told = [e.data.get(name, "") for name in ("site", "run", "round")]
         rows.writerow(
-            [_cell(v) for v in (e.number, _at(e), e.kind, *told, json.dumps(dict(e.data), ensure_ascii=False), e.digest)]
+            [
+                in_spreadsheet(str(v))
+                for v in (e.number, _at(e), e.kind, *told, json.dumps(dict(e.data), ensure_ascii=False), e.digest)
+            ]
         )
     return out.getvalue()
 
@@ -123,15 +126,6 @@ def _all(path: Path, wanted: Wanted) -> Iterator[Entry]:
 def _at(entry: Entry) -> str:
     """As the chain spells it, with its milliseconds: the digest is over that."""
     return entry.at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _cell(value: object) -> str:
-    """
-    >>> _cell("=1+1"), _cell(7)
-    ("'=1+1", '7')
-    """
-    text = str(value)
-    return f"'{text}" if text.startswith(_FORMULAS) else text
 
 
 def _short(value: object) -> str:

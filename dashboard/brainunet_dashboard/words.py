@@ -21,6 +21,7 @@ START_DIFFERENTLY: Final = (
 )
 
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^=])")
+_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
 _SIZES: Final = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
@@ -49,6 +50,15 @@ def in_shell(text: str) -> str:
     ('fed', "'x; rm -rf ~'")
     """
     return shlex.quote(visible(text))
+
+
+def in_spreadsheet(text: str) -> str:
+    """With an apostrophe before what a spreadsheet would take for a formula.
+
+    >>> in_spreadsheet("=1+1"), in_spreadsheet("7")
+    ("'=1+1", '7')
+    """
+    return f"'{text}" if text.startswith(_FORMULAS) else text
 
 
 def visible(text: str, most: int = 200) -> str:

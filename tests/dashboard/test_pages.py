@@ -319,6 +319,16 @@ def test_names_with_markup_stay_names(page: str, show: Show, database: Path) -> 
         assert "<script>" not in shown.replace("\\<script\\>", "")
 
 
+def test_no_cell_of_a_table_that_somebody_saves_is_a_formula(show: Show, database: Path) -> None:
+    with StoreWriter(database) as writer:
+        writer.start_run(a_run())
+        told = replace(answer("fed-1", 1, "=1+1"), client_version='=HYPERLINK("http://evil.example")')
+        writer.record_exchange("fed-1", 1, [told], [])
+
+    (row,) = rows(show("sites"))
+    assert (row["site"], row["version"][:2]) == ("'=1+1", "'=")
+
+
 def test_the_chosen_run_is_kept_from_page_to_page(show: Show, database: Path) -> None:
     simulations(database)
     test = show("scores")
