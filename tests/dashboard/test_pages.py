@@ -254,6 +254,16 @@ def test_the_audit_page_searches_verifies_and_exports(show: Show, tmp_path: Path
     assert "among them" in words(test)
 
 
+def test_exports_are_offered_when_there_is_something_to_export(show: Show, tmp_path: Path, database: Path) -> None:
+    test = show("audit", Source(database, tmp_path))
+    assert not test.get("download_button")
+
+    append(tmp_path / "audit.jsonl", "site-enrolled", {"site": "S1"})
+    test.run()
+
+    assert [button.proto.label for button in test.get("download_button")] == ["Export as CSV", "Export as JSON"]
+
+
 def test_the_audit_page_says_where_a_chain_is_broken(show: Show, tmp_path: Path, database: Path) -> None:
     audit = tmp_path / "audit.jsonl"
     for k in range(3):

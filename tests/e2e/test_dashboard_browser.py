@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from brainunet.chain import append
 from brainunet.data.phantom import write_phantoms
 from brainunet_dashboard.pages import PAGES
 from brainunet_server.store.writer import StoreWriter
@@ -178,6 +179,27 @@ def test_what_somebody_has_chosen_lasts_from_page_to_page_and_through_refreshes(
     assert page.get_by_label("Price of a GB").input_value() == "12.50"
     run = page.get_by_role("combobox").first
     assert run.input_value().startswith("fed-1 (federation")  # the run that the address has named
+
+
+def test_the_audit_trail_can_be_exported_at_any_moment(dashboard: Program, folder: Path, context: BrowserContext) -> None:
+    page, _ = opened(context, f"{address(dashboard)}/audit")
+    page.get_by_text("No audit trail here").wait_for()
+    for site in ("Nairobi", "Lagos"):
+        append(folder / "audit.jsonl", "site-enrolled", {"site": site})
+    export = page.get_by_role("button", name="Export as CSV")  # comes by itself
+    export.wait_for()
+    page.get_by_role("textbox", name="Search").fill("nairobi")
+    page.get_by_role("textbox", name="Search").press("Enter")
+    page.get_by_text("1 entry of 2").wait_for()
+
+    for _ in range(8):  # the page is drawn anew each second meanwhile
+        with page.expect_download(timeout=5000) as download:
+            export.click()
+        assert download.value.suggested_filename == "audit.csv"
+        first, *more = download.value.path().read_text().splitlines()
+        assert first.startswith("n,at,kind")
+        assert ["Nairobi" in line for line in more] == [True]
+        page.wait_for_timeout(170)
 
 
 @pytest.mark.parametrize(("theme", "width", "height"), [("dark", 1366, 768), ("light", 390, 844)])
