@@ -2,8 +2,9 @@
 
     python -m benchmarks.dashboard_soak [--minutes 3] [--round-every 20]
 
-An open page is refreshed 8640 times a day; with four pages, three minutes are 720 refreshes. A federation goes on meanwhile.
-At the end the server's memory in the last quarter is compared with that in the second: the first is Streamlit's warming up.
+An open page is refreshed 8640 times a day; with four pages, three minutes are 720 refreshes. A federation goes on meanwhile,
+and at the end the first page has to show its last round. The server's memory in the last quarter is compared with that in the
+second: the first is Streamlit's warming up.
 """
 
 from __future__ import annotations
@@ -59,9 +60,11 @@ def main() -> None:
                 assert found is not None
                 time.sleep(2)
                 browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-                for page in OPEN:
-                    browser.new_page().goto(f"{found[1]}/{'' if page is PAGES[0] else page.path}", wait_until="commit")
+                watched = [browser.new_page() for _ in OPEN]
+                for tab, page in zip(watched, OPEN, strict=True):
+                    tab.goto(f"{found[1]}/{'' if page is PAGES[0] else page.path}", wait_until="commit")
                 memory: list[float] = []
+                first = exchange
                 began = time.monotonic()
                 next_round = began + (given.round_every or 1e12)
                 while (now := time.monotonic()) < began + 60 * given.minutes:
@@ -74,13 +77,16 @@ def main() -> None:
                         refreshes = int((now - began) * len(OPEN))
                         print(f"{now - began:6.0f} s, about {refreshes:6d} refreshes: {memory[-1]:7.1f} MB", flush=True)
                     time.sleep(SAMPLE_S)
+                watched[0].get_by_text(f"{exchange + 1} of 100000").wait_for(timeout=30_000)
                 browser.close()
             finally:
                 server.terminate()
                 server.wait(30)  # before its output is closed: it says that it stops
     quarter = len(memory) // 4
     second, last = (statistics.median(part) for part in (memory[quarter : 2 * quarter], memory[-quarter:]))
+    brought = exchange - first
     print(f"median of the second quarter {second:.1f} MB, of the last {last:.1f} MB: ratio {last / second:.3f}")
+    print(f"{brought} rounds of {given.sites} sites came, and the open page shows the last of them")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ class Access:
         secrets: the file with the settings of the login, None without one.
         allowed: who may come in after a login: addresses, or "@example.org" for all of a domain.
         takes_unverified: also if the login doesn't say that it has verified somebody's address.
-        scheme, host, path: of the address that people open; the host is empty where it is this machine's own.
+        scheme, host, port, path: of the address that people open; the host is empty where it is this machine's own, the port
+            None where it is the scheme's.
     """
 
     listen: str = LOOPBACK
@@ -38,7 +39,16 @@ class Access:
     takes_unverified: bool = False
     scheme: str = "http"
     host: str = ""
+    port: int | None = None
     path: str = ""
+
+    @property
+    def origin(self) -> str:
+        """What a browser calls the place where its pages come from; empty where that is this machine's own."""
+        if not self.host:
+            return ""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}" + ("" if self.port is None else f":{self.port}")
 
     @property
     def needs_login(self) -> bool:
@@ -60,13 +70,13 @@ def access_of(*, public: bool, oidc: Path | None, behind_proxy: str | None) -> A
             remedy="without --public the pages are for this machine alone; from another: ssh -L 8501:127.0.0.1:8501 HOST",
         )
     login = _login(oidc) if oidc else _Login()
-    scheme, host, path = "http", "", ""
+    opened: tuple[str, str, int | None, str] = ("http", "", None, "")
     if behind_proxy is not None:
-        scheme, host, path = _address("--behind-proxy", behind_proxy)
+        opened = _address("--behind-proxy", behind_proxy)
     elif public and login.redirect_uri:
-        scheme, host, path = _address(f"{oidc}: redirect_uri", login.redirect_uri.removesuffix("/oauth2callback"))
+        opened = _address(f"{oidc}: redirect_uri", login.redirect_uri.removesuffix("/oauth2callback"))
     listen = EVERYWHERE if public else LOOPBACK
-    return Access(listen, oidc and oidc.absolute(), login.allowed, login.takes_unverified, scheme, host, path)
+    return Access(listen, oidc and oidc.absolute(), login.allowed, login.takes_unverified, *opened)
 
 
 def may_enter(told: Mapping[str, Any], allowed: tuple[str, ...], *, takes_unverified: bool = False) -> bool:
@@ -87,16 +97,28 @@ def may_enter(told: Mapping[str, Any], allowed: tuple[str, ...], *, takes_unveri
     return any(address == one or (one.startswith("@") and address.endswith(one)) for one in (a.casefold() for a in allowed))
 
 
-def _address(where: str, url: str) -> tuple[str, str, str]:
+def _address(where: str, url: str) -> tuple[str, str, int | None, str]:
     try:
         parts = urlsplit(url)
-        scheme, host, path = parts.scheme, parts.hostname, parts.path.strip("/")
+        scheme, host, port, path = parts.scheme, parts.hostname, parts.port, parts.path.strip("/")
     except ValueError:
-        scheme, host, path = "", None, ""
+        scheme, host, port, path = "", None, None, ""
     if not host or scheme not in ("http", "https"):
         expected = "the address that people open, such as https://fl.example.org/dashboard"
         raise UsageError(where, found=repr(url)[:80], expected=expected)
-    return scheme, host, path
+    return scheme, host, port, path
+
+
+def _is_readable_on_the_way(url: str) -> bool:
+    """
+    >>> [_is_readable_on_the_way(f"{at}/oauth2callback") for at in ("http://10.0.0.7", "http://localhost:80", "https://x.org")]
+    [True, False, False]
+    """
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "http" and parts.hostname not in (LOOPBACK, "localhost", "::1")
+    except ValueError:
+        return False  # what it is instead is said where it is taken apart
 
 
 @dataclass(frozen=True)
@@ -115,6 +137,8 @@ def _login(path: Path) -> _Login:
     if isinstance(auth, dict):
         absent = [name for name in _AUTH if not isinstance(auth.get(name), str) or not auth[name]]
         problems += [f"[auth] lacks {', '.join(absent)}"] if absent else []
+        if isinstance(back := auth.get("redirect_uri"), str) and _is_readable_on_the_way(back):
+            problems.append("redirect_uri is http: whoever shares the line could take the login; put https before the pages")
         if isinstance(secret := auth.get("cookie_secret"), str) and 0 < len(secret) < _FEWEST_CHARACTERS:
             problems.append(f"cookie_secret has {len(secret)} characters; take {_FEWEST_CHARACTERS} random ones or more")
     allowed = more.get("allowed") if isinstance(more, dict) else None

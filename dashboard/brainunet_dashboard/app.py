@@ -13,11 +13,16 @@ from brainunet_dashboard.pages import PAGES
 from brainunet_dashboard.source import Source
 
 ICON: Final = Path(__file__).with_name("icon.png")  # a named icon would be fetched from the Internet by the browser
-STYLE: Final = "<style>.stMainBlockContainer { padding-top: 3rem; padding-bottom: 3rem }</style>"
+# Room for the tables: Streamlit leaves 80 px on either side of a page.
+STYLE: Final = """<style>
+.stMainBlockContainer { padding-top: 2.5rem; padding-bottom: 3rem }
+@media (min-width: 800px) { .stMainBlockContainer { padding-left: 2rem; padding-right: 2rem } }
+</style>"""
+SIDEBAR_PX: Final = 230
 
 
 def main() -> None:
-    st.set_page_config(page_title="BrainUNet-FL", page_icon=str(ICON), layout="wide")
+    st.set_page_config(page_title="BrainUNet-FL", page_icon=str(ICON), layout="wide", initial_sidebar_state=SIDEBAR_PX)
     st.html(STYLE)
     source = opened.source
     if source is None:

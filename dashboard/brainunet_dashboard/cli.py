@@ -9,6 +9,7 @@ import typer
 
 from brainunet import __version__
 from brainunet.errors import UsageError
+from brainunet.moments import duration
 from brainunet.terminal import main_of
 
 app = typer.Typer(name="brainunet-dashboard", add_completion=False, pretty_exceptions_enable=False)
@@ -40,6 +41,7 @@ def dashboard(
     behind_proxy: Annotated[
         str | None, typer.Option(metavar="URL", help="address of a reverse proxy that asks people who they are")
     ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="also where nothing is yet, for a run that is about to begin")] = False,
     refresh: Annotated[float, typer.Option(help="seconds between two looks for what is new", min=1, max=3600)] = 10,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
@@ -56,8 +58,6 @@ def dashboard(
     where, folder = where_to_look(directory, database)
     if database is not None and directory == ".":
         folder = None  # nobody named the folder that this happens to be
-    from brainunet_dashboard.serving import serve
-
     source = Source(
         where,
         folder,
@@ -65,7 +65,14 @@ def dashboard(
         needs_login=access.needs_login,
         allowed=access.allowed,
         takes_unverified=access.takes_unverified,
+        waits=wait,
     )
+    from brainunet_dashboard.first_look import first_look
+    from brainunet_dashboard.serving import serve
+
+    problem = first_look(source)
+    if problem:
+        typer.echo(f"{problem} The pages look again every {duration(refresh)}.", err=True)
     serve(source, access, port, debug=debug)
 
 

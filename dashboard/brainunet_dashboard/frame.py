@@ -15,10 +15,11 @@ from brainunet.errors import BrainUNetError
 from brainunet.moments import duration
 from brainunet_dashboard import opened
 from brainunet_dashboard.feed import Feed
+from brainunet_dashboard.first_look import is_awaited
 from brainunet_dashboard.palette import Look, looks
 from brainunet_dashboard.queries.runs import main_runs, title_of
 from brainunet_dashboard.source import Source
-from brainunet_dashboard.words import in_shell, plain, visible
+from brainunet_dashboard.words import in_shell, in_spreadsheet, plain, visible
 from brainunet_server.store.reader import Run
 
 DARK_INK: Final = "#31333F"
@@ -48,6 +49,11 @@ class View:
     def looks(self) -> Mapping[str, Look]:
         return looks(self.feed.sites_by_arrival())
 
+    @property
+    def looks_of_runs(self) -> Mapping[str, Look]:
+        """By the order in which they began: another run that begins, or is looked at, changes no colour."""
+        return looks([run.id for run in reversed(main_runs(self.feed.runs()))])
+
 
 @st.cache_resource(show_spinner=False)
 def _feed(database: str) -> Feed:
@@ -67,7 +73,10 @@ def live(body: Callable[[View], None]) -> None:
         try:
             body(View(_feed(str(source.database)), source, datetime.now(UTC)))
         except BrainUNetError as error:
-            problem(error, source.refresh_s)
+            if is_awaited(source):
+                _no_run_yet(source)
+            else:
+                problem(error, source.refresh_s)
 
     again()
 
@@ -86,6 +95,15 @@ def empty(said: str, command: str = "", then: str = "") -> None:
         st.caption(then)
 
 
+def _no_run_yet(source: Source) -> None:
+    empty(
+        "No run yet. Start one; it appears here by itself.",
+        f"flower-server run {in_shell(source.name)}"
+        if source.folder is None or (source.folder / "federation.toml").exists()
+        else f"brainunet-simulate --phantom --out {in_shell(source.name)}",
+    )
+
+
 def chosen_run(view: View) -> Run | None:
     """The run that the person has chosen, on whatever page; the latest, while none was; None where there is none yet.
 
@@ -94,24 +112,21 @@ def chosen_run(view: View) -> Run | None:
     runs = view.feed.runs()
     shown = main_runs(runs)
     if not shown:
-        empty(
-            "No run yet. Start one; it appears here by itself.",
-            f"flower-server run {in_shell(view.source.name)}"
-            if view.source.folder is None or (view.source.folder / "federation.toml").exists()
-            else f"brainunet-simulate --phantom --out {in_shell(view.source.name)}",
-        )
+        _no_run_yet(view.source)
         return None
     by_id = {run.id: run for run in shown}
     wanted = st.session_state.setdefault(CHOSEN, st.query_params.get("run"))  # an address may name one
     if wanted is not None and wanted not in by_id:
-        st.warning(f"Run {plain(wanted)} is no longer in the store. This is the latest one.", icon=":material/delete:")
+        st.warning(
+            f"Run {plain(wanted)} is no longer in the store, or never was. This is the latest one.", icon=":material/delete:"
+        )
     latest = f"the latest run: {visible(shown[0].id)}"
-    options = [None, *by_id]
+    options, here = [None, *by_id], zone()
     picked = st.selectbox(
         "Run",
         options,
         index=options.index(wanted) if wanted in by_id else 0,
-        format_func=lambda one: latest if one is None else visible(title_of(by_id[one])),
+        format_func=lambda one: latest if one is None else visible(title_of(by_id[one], here)),
         label_visibility="collapsed",
     )
     if picked is None or picked != wanted:
@@ -119,9 +134,17 @@ def chosen_run(view: View) -> Run | None:
     return by_id[picked] if picked is not None else shown[0]
 
 
-def choose_structure(key: str) -> str:
+def choose_structure() -> str:
+    """One choice for all pages: whoever looks at ET goes on looking at it."""
     picked = st.segmented_control(
-        "Region or label", STRUCTURES, default="WT", key=key, format_func=lambda one: TITLES[one], required=True
+        "Region or label",
+        STRUCTURES,
+        default="WT",
+        key="structure",
+        format_func=lambda one: TITLES[one],
+        required=True,
+        label_visibility="collapsed",
+        persist_state="session",
     )
     return picked or "WT"
 
@@ -147,7 +170,10 @@ def chart(figure: go.Figure, key: str, said: str) -> None:
 def table(
     rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Any], *, key: str, height: int | Literal["auto"] = "auto"
 ) -> None:
-    """Rows with these columns and no others, in this order; a moment is shown in the browser's time zone."""
+    """Rows with these columns and no others, in this order; a moment is shown in the browser's time zone.
+
+    Whoever looks may save the table as CSV: no cell is a formula.
+    """
     here = zone()
     cells = [{name: _cell(row.get(name), here) for name in columns} for row in rows]
     st.dataframe(
@@ -159,16 +185,21 @@ def text(label: str, help: str | None = None) -> Any:
     return st.column_config.TextColumn(label, help=help)
 
 
-def name_of(what: str) -> Any:
+def name_of(what: str, width: int = 130) -> Any:
     """The column that says of whom a row is; it stays where the others are moved past."""
-    return st.column_config.TextColumn(what, pinned=True, width=130)
+    return st.column_config.TextColumn(what, pinned=True, width=width)
 
 
 def number(label: str, digits: int = 3, help: str | None = None) -> Any:
     return st.column_config.NumberColumn(label, help=help, format=f"%.{digits}f")
 
 
-def moment(label: str, help: str | None = None) -> Any:
+def change(label: str, digits: int = 3, help: str | None = None) -> Any:
+    """With its sign."""
+    return st.column_config.NumberColumn(label, help=help, format=f"%+.{digits}f")
+
+
+def moment(label: str, help: str | None = "in your browser's time zone") -> Any:
     return st.column_config.DatetimeColumn(label, help=help, format="YYYY-MM-DD HH:mm")
 
 
@@ -179,4 +210,4 @@ def tick(label: str, help: str | None = None) -> Any:
 def _cell(value: Any, here: tzinfo) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(here)
-    return visible(value) if isinstance(value, str) else value
+    return in_spreadsheet(visible(value)) if isinstance(value, str) else value

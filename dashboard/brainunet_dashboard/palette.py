@@ -13,6 +13,7 @@ from typing import Final
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES: Final = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 MARKS: Final = ("circle", "square", "diamond", "triangle-up", "cross", "star")
+PATTERNS: Final = ("", "/", ".", "x", "-", "+")
 GREY: Final = "#808080"
 
 OUTCOME_COLOURS: Final[Mapping[str, str]] = MappingProxyType(
@@ -22,22 +23,23 @@ OUTCOME_COLOURS: Final[Mapping[str, str]] = MappingProxyType(
         "late": "#E69F00",
         "refused": "#CC79A7",
         "fault": "#D55E00",
-        "absent": "#4D4D4D",
+        "absent": "#707070",
         "not asked": "rgba(128,128,128,0.18)",
     }
 )
 OUTCOME_LETTERS: Final[Mapping[str, str]] = MappingProxyType(
-    {"answered": "", "withheld": "w", "late": "l", "refused": "r", "fault": "f", "absent": "a", "not asked": ""}
+    {"answered": "", "withheld": "W", "late": "L", "refused": "R", "fault": "F", "absent": "A", "not asked": ""}
 )
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a line is drawn: beyond six sites the dash and the mark tell those of one colour apart."""
+    """How a line is drawn, or an area: beyond six sites the dash, the mark and the pattern tell those of one colour apart."""
 
     colour: str
     dash: str = "solid"
     mark: str = "circle"
+    pattern: str = ""
 
 
 def look(place: int) -> Look:
@@ -47,7 +49,7 @@ def look(place: int) -> Look:
     (True, False)
     """
     row = place // len(COLOURS) % len(DASHES)
-    return Look(COLOURS[place % len(COLOURS)], DASHES[row], MARKS[row])
+    return Look(COLOURS[place % len(COLOURS)], DASHES[row], MARKS[row], PATTERNS[row])
 
 
 def looks(names: Sequence[str]) -> Mapping[str, Look]:

@@ -21,7 +21,7 @@ PORTS_TRIED: Final = 50
 # Light or dark as the browser asks for; red is left to what is wrong.
 THEME: Final = {
     "theme.light.primaryColor": "#0072B2",
-    "theme.dark.primaryColor": "#56B4E9",
+    "theme.dark.primaryColor": "#2A85C0",
     "theme.metricValueFontSize": "1.3rem",
     "theme.headingFontSizes": ["1.8rem", "1.3rem", "1.1rem"],
 }
@@ -35,7 +35,10 @@ def serve(source: Source, access: Access, port: int | None, *, debug: bool = Fal
     """
     from streamlit import net_util
     from streamlit.web import bootstrap
+    from streamlit.web.server.starlette import starlette_websocket
 
+    # Beside a page's own origin Streamlit lets those of every port of this machine in: another program's pages.
+    vars(starlette_websocket)["is_url_from_allowed_origins"] = lambda origin: origin == access.origin
     # Streamlit would ask the Internet for this machine's address whenever a browser comes from an origin that it doesn't know.
     net_util.get_external_ip = net_util.get_internal_ip = lambda: None
     chosen = options(access, free_port(access.listen, port), debug=debug)
@@ -77,8 +80,8 @@ def options(access: Access, port: int, *, debug: bool = False) -> dict[str, Any]
     chosen |= THEME
     if access.host:
         chosen["browser.serverAddress"] = access.host
-        chosen["browser.serverPort"] = 443 if access.scheme == "https" else 80
-        chosen["server.corsAllowedOrigins"] = [f"{access.scheme}://{access.host}"]
+        chosen["browser.serverPort"] = access.port or (443 if access.scheme == "https" else 80)
+        chosen["server.corsAllowedOrigins"] = [access.origin]
     return chosen
 
 
@@ -107,5 +110,5 @@ def address(access: Access, port: int) -> str:
     'http://127.0.0.1:8501'
     """
     if access.host:
-        return "/".join(part for part in (f"{access.scheme}://{access.host}", access.path) if part)
+        return "/".join(part for part in (access.origin, access.path) if part)
     return f"http://{socket.getfqdn() if access.listen == EVERYWHERE else access.listen}:{port}"

@@ -23,6 +23,7 @@ class Source:
         needs_login: whether a person has to log in first, with Streamlit's own login.
         allowed: who may then come in: addresses, or "@example.org" for all of a domain.
         takes_unverified: also if the login doesn't say that it has verified the address.
+        waits: for a run that is about to begin where nothing is yet.
     """
 
     database: str | Path
@@ -31,6 +32,7 @@ class Source:
     needs_login: bool = False
     allowed: tuple[str, ...] = ()
     takes_unverified: bool = False
+    waits: bool = False
 
     @property
     def audit(self) -> Path | None:

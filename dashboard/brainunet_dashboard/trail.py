@@ -14,9 +14,9 @@ from typing import Any, Final
 from brainunet import chain
 from brainunet.chain import Entry
 from brainunet.errors import BrainUNetError
+from brainunet_dashboard.words import in_spreadsheet
 
 MOST_SHOWN: Final = 1000
-_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,10 @@ def as_csv(path: Path, wanted: Wanted) -> str:
     for e in _all(path, wanted):
         told = [e.data.get(name, "") for name in ("site", "run", "round")]
         rows.writerow(
-            [_cell(v) for v in (e.number, _at(e), e.kind, *told, json.dumps(dict(e.data), ensure_ascii=False), e.digest)]
+            [
+                in_spreadsheet(str(v))
+                for v in (e.number, _at(e), e.kind, *told, json.dumps(dict(e.data), ensure_ascii=False), e.digest)
+            ]
         )
     return out.getvalue()
 
@@ -125,15 +128,12 @@ def _at(entry: Entry) -> str:
     return entry.at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _cell(value: object) -> str:
-    """
-    >>> _cell("=1+1"), _cell(7)
-    ("'=1+1", '7')
-    """
-    text = str(value)
-    return f"'{text}" if text.startswith(_FORMULAS) else text
-
-
 def _short(value: object) -> str:
+    """
+    >>> _short(1.8457482735507518), _short("x" * 60)
+    ('1.846', 'xxxxxxxxxxxxxxxx…')
+    """
+    if isinstance(value, float):
+        return f"{value:.4g}"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 48 else f"{text[:16]}…"

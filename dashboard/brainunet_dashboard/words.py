@@ -11,8 +11,17 @@ from typing import Final
 from brainunet.moments import duration, local
 
 NOTHING: Final = "—"
+NO_FIGURE: Final = (
+    "No site tells a figure: each has too few validation cases, or none in which there is anything to score. More cases at a "
+    "site change that; the model is trained all the same."
+)
+START_DIFFERENTLY: Final = (
+    "The runs differ at round 0 already: they began with other models, or their validation cases are others, as with another "
+    "partition. Compare what each has gained, and not how high it is."
+)
 
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^=])")
+_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
 _SIZES: Final = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
@@ -41,6 +50,15 @@ def in_shell(text: str) -> str:
     ('fed', "'x; rm -rf ~'")
     """
     return shlex.quote(visible(text))
+
+
+def in_spreadsheet(text: str) -> str:
+    """With an apostrophe before what a spreadsheet would take for a formula.
+
+    >>> in_spreadsheet("=1+1"), in_spreadsheet("7")
+    ("'=1+1", '7')
+    """
+    return f"'{text}" if text.startswith(_FORMULAS) else text
 
 
 def visible(text: str, most: int = 200) -> str:

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from brainunet_dashboard.pages import PAGES
 from brainunet_dashboard.source import Source
+from brainunet_server.store.reader import StoreReader
 from brainunet_server.store.writer import StoreWriter
 from tests.support.drawn import went_well, words
 from tests.support.postgres_restart import Server, server
@@ -33,6 +34,19 @@ def test_a_store_that_is_not_there_is_waited_for(page: str, show: Show, database
     test.run()
 
     assert went_well(test)
+
+
+def test_a_run_that_is_about_to_begin_is_no_problem(show: Show, database: Path, tmp_path: Path) -> None:
+    (tmp_path / "federation.toml").touch()
+    test = show("federation", Source(database, tmp_path))
+    assert went_well(test)
+    assert "No run yet. Start one" in words(test)
+    assert f"flower-server run {tmp_path}" in words(test)
+
+    eventful(database)
+
+    assert "Round: 7 of 8" in words(test.run())
+    assert "No run yet" in words(show("sites", Source(tmp_path / "soon.sqlite", waits=True)))
 
 
 def test_an_empty_file_is_no_store_until_a_run_has_made_it_one(show: Show, database: Path) -> None:
@@ -132,6 +146,16 @@ def test_a_postgresql_server_that_goes_away_and_comes_back(server: Server, show:
 
     assert went_well(test.run())
     assert "Round: 7 of 8" in words(test)
+
+
+@pytest.mark.slow
+def test_a_postgresql_machine_that_is_gone_without_a_word_is_given_up_after_half_a_minute(server: Server) -> None:
+    url = server.new_url()
+    eventful(url)
+    with StoreReader(url) as reader, reader.engine.connect() as connection:
+        told = connection.connection.dbapi_connection.info.get_parameters()  # type: ignore[union-attr]
+
+    assert (told["tcp_user_timeout"], told["keepalives_idle"], told["connect_timeout"]) == ("30000", "20", "10")
 
 
 def test_a_password_is_in_no_message(show: Show) -> None:

@@ -14,6 +14,7 @@ from brainunet_dashboard import serving
 from brainunet_dashboard.access import EVERYWHERE, LOOPBACK, Access, access_of, may_enter
 from brainunet_dashboard.cli import main
 from brainunet_dashboard.source import Source, where_to_look
+from brainunet_server.store.writer import StoreWriter
 from tests.support.simulation import run
 
 LOGIN = """
@@ -85,6 +86,7 @@ def test_a_stores_own_file_may_be_named(tmp_path: Path) -> None:
 
 
 def test_without_options_it_is_for_this_machine_alone(served: list[tuple[Source, Access, int | None]], tmp_path: Path) -> None:
+    StoreWriter(tmp_path / "store.sqlite").close()
     assert run(main, tmp_path).code == 0
 
     source, access, port = served[0]
@@ -93,9 +95,66 @@ def test_without_options_it_is_for_this_machine_alone(served: list[tuple[Source,
 
 
 def test_a_database_alone_has_no_folder(served: list[tuple[Source, Access, int | None]]) -> None:
-    assert run(main, "--database", "postgresql://fl@db.example/fl").code == 0
+    ended = run(main, "--database", "postgresql://fl:secret@127.0.0.1:1/fl")
 
-    assert (served[0][0].database, served[0][0].folder) == ("postgresql://fl@db.example/fl", None)
+    assert ended.code == 0
+    assert (served[0][0].database, served[0][0].folder) == ("postgresql://fl:secret@127.0.0.1:1/fl", None)
+    assert "The pages look again every 10 s." in ended.err  # nobody answers there now
+    assert "secret" not in ended.err
+
+
+@pytest.mark.parametrize("named", ["nowhere", "nowhere/store.sqlite", "empty"])
+@pytest.mark.parametrize("way", ["folder", "database"])
+def test_a_place_where_nothing_is_is_refused_and_not_waited_for(
+    named: str, way: str, served: list[tuple[Source, Access, int | None]], tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    if (way, named) == ("database", "empty"):
+        named = "empty/fl.sqlite"
+    ended = run(main, *(["--database"] if way == "database" else []), tmp_path / named)
+
+    assert (ended.code, served) == (4, [])
+    assert str(tmp_path / named) in ended.err
+    assert "a federation's or a simulation's folder, or its store" in ended.err
+    assert "--wait" in ended.err
+
+
+@pytest.mark.parametrize("beginning", ["federation.toml", "config.json", "run.json"])
+def test_the_store_of_a_federation_or_simulation_that_has_not_begun_is_waited_for(
+    beginning: str, served: list[tuple[Source, Access, int | None]], tmp_path: Path
+) -> None:
+    (tmp_path / beginning).write_text("")
+    ended = run(main, tmp_path)
+
+    assert (ended.code, len(served)) == (0, 1)
+    assert f"No run has begun at {tmp_path} yet. The pages look again every 10 s." in ended.err
+
+
+def test_a_run_that_is_about_to_begin_is_waited_for_when_asked_to(
+    served: list[tuple[Source, Access, int | None]], tmp_path: Path
+) -> None:
+    ended = run(main, tmp_path / "soon", "--wait", "--refresh", "5")
+
+    assert (ended.code, served[0][0].waits) == (0, True)
+    assert "The pages look again every 5 s." in ended.err
+
+
+def test_a_store_of_another_version_is_said_on_the_terminal_too(
+    served: list[tuple[Source, Access, int | None]], tmp_path: Path
+) -> None:
+    (tmp_path / "store.sqlite").touch()
+    ended = run(main, tmp_path)
+
+    assert (ended.code, len(served)) == (0, 1)
+    assert "a database that is no store" in ended.err
+
+
+@pytest.mark.parametrize("url", ["mysql://fl:secret@db.example/fl", "sqlite://"])
+def test_an_address_of_no_store_is_refused(url: str, served: list[tuple[Source, Access, int | None]]) -> None:
+    ended = run(main, url)
+
+    assert (ended.code, served) == (4, [])
+    assert "secret" not in ended.err
 
 
 def test_a_store_that_is_named_twice_is_refused() -> None:
@@ -117,7 +176,7 @@ def test_public_without_a_login_is_refused_with_what_to_do() -> None:
 def test_public_with_a_login_listens_everywhere_and_lets_the_allowed_in(
     served: list[tuple[Source, Access, int | None]], login: Path
 ) -> None:
-    assert run(main, "--public", "--oidc", login).code == 0
+    assert run(main, login.parent, "--wait", "--public", "--oidc", login).code == 0
 
     source, access, _ = served[0]
     assert (access.listen, access.host, access.path) == (EVERYWHERE, "fl.example.org", "watch")
@@ -135,7 +194,19 @@ def test_behind_a_proxy_only_its_address_is_answered_to() -> None:
     assert serving.address(access, 8501) == "https://fl.example.org/watch"
 
 
-@pytest.mark.parametrize("url", ["fl.example.org", "ftp://fl.example.org", "https://", "https://[", ""])
+def test_an_address_with_a_port_keeps_it() -> None:
+    access = access_of(public=True, oidc=None, behind_proxy="https://fl.example.org:8443/watch")
+    chosen = serving.options(access, 8501)
+
+    assert serving.address(access, 8501) == "https://fl.example.org:8443/watch"
+    assert chosen["server.corsAllowedOrigins"] == ["https://fl.example.org:8443"]
+    assert chosen["browser.serverPort"] == 8443
+    assert access_of(public=True, oidc=None, behind_proxy="http://[fd00::1]:80").origin == "http://[fd00::1]:80"
+
+
+@pytest.mark.parametrize(
+    "url", ["fl.example.org", "https://fl.example.org:port", "ftp://fl.example.org", "https://", "https://[", ""]
+)
 def test_a_proxys_address_is_one_that_people_open(url: str) -> None:
     with pytest.raises(UsageError):
         access_of(public=True, oidc=None, behind_proxy=url)
@@ -149,6 +220,7 @@ def test_a_proxys_address_is_one_that_people_open(url: str) -> None:
         ('allowed = ["ann@example.org", "@hospital.example"]', "", "lacks allowed"),
         ('["ann@example.org", "@hospital.example"]', '["ann"]', "lacks allowed"),
         ("[auth]", "[other]", "no part"),
+        ("https://fl.example.org/watch", "http://fl.example.org/watch", "redirect_uri is http"),
         ("[auth]", "[auth", "does not parse"),
     ],
 )
@@ -217,6 +289,14 @@ def test_streamlit_still_has_what_would_ask_the_internet_for_our_address() -> No
     # serving takes the place of these two; should they be renamed, another way has to be found
     assert callable(net_util.get_external_ip)
     assert vars(server_util)["net_util"] is net_util
+
+
+def test_streamlit_still_asks_one_function_which_other_origins_may_connect() -> None:
+    from streamlit.web.server.starlette import starlette_websocket
+
+    # serving takes its place too
+    assert vars(starlette_websocket)["is_url_from_allowed_origins"].__module__ == "streamlit.web.server.server_util"
+    assert "is_url_from_allowed_origins" in starlette_websocket._is_origin_allowed.__code__.co_names
 
 
 def test_a_port_that_is_taken_is_refused_and_the_next_one_is_found_without_asking(monkeypatch: pytest.MonkeyPatch) -> None:

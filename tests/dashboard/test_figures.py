@@ -92,6 +92,7 @@ def test_spread_is_from_the_worst_site_to_the_best() -> None:
 
     assert (found.worst, found.best) == (("A", 0.5), ("B", 0.9))
     assert found.width == pytest.approx(0.4)
+    assert found.n_worst == 10
     assert figures.spread(lines, 0, higher_is_better=False).worst == ("B", 0.9)
     assert figures.spread(lines, 7).width is None
 
@@ -102,6 +103,22 @@ def test_the_latest_table_says_what_changed() -> None:
 
     assert (a["value"], a["since_last"], a["since_start"]) == (0.6, pytest.approx(-0.1), pytest.approx(0.1))
     assert (b["value"], b["since_last"], b["note"]) == (None, None, "absent")
+
+
+def test_where_every_site_withholds_each_has_its_reason() -> None:
+    lines = figures.lines_of([], [answer("r", k, s, withheld=True, n=2) for k in (1, 2) for s in "AB"], "WT")
+
+    assert (lines.latest, lines.last) == (None, 1)
+    assert [(r["round"], r["value"], r["n"], r["note"]) for r in figures.latest_table(lines)] == [(1, None, 2, WITHHELD)] * 2
+
+
+def test_a_change_since_the_round_before_is_none_where_that_round_has_no_figure() -> None:
+    lines = figures.lines_of([row(k, s, 0.1 * k) for s, ks in (("A", (0, 1, 2)), ("B", (0, 2))) for k in ks], [], "WT")
+
+    assert [(r["since_last"], r["since_start"]) for r in figures.latest_table(lines)] == [
+        (pytest.approx(0.1), pytest.approx(0.2)),
+        (None, pytest.approx(0.2)),
+    ]
 
 
 def test_a_site_that_came_later_has_no_change_since_the_start() -> None:

@@ -21,7 +21,7 @@ from brainunet_dashboard.pages import PAGES
 from brainunet_dashboard.source import Source
 from brainunet_server.store.writer import StoreWriter
 from tests.support.drawn import rows, went_well, words
-from tests.support.watched import BEGAN, HOUR, MARKUP, a_run, eventful, exchange_of, simulations
+from tests.support.watched import BEGAN, HOUR, MARKUP, a_model, a_run, answer, eventful, exchange_of, simulations
 
 Show = Callable[..., AppTest]
 NAMES = [page.show.__module__.rpartition(".")[2] for page in PAGES]
@@ -51,8 +51,8 @@ def test_the_federation_page_says_where_the_run_stands(show: Show, federation: s
         "Run: running",
     ):
         assert expected in said
-    assert "Worst: Lagos: 0.694" in said
-    assert "Falling 3 rounds: 1" in said
+    assert "Worst: Lagos: 0.694 (n = 10)" in said
+    assert "Sites falling: 1" in said
     assert "flower-server pause DIR" in said
 
 
@@ -66,11 +66,78 @@ def test_the_federation_page_switches_the_structure(show: Show, federation: str)
     assert after["CRV"] == pytest.approx(before["CRV"] + 2 * 0.04)  # see watched.curve
 
 
+def test_the_structure_that_is_looked_at_is_kept_from_page_to_page(show: Show, federation: str) -> None:
+    test = show("federation")
+    test.segmented_control(key="structure").set_value("ET").run()
+
+    assert test.session_state["structure"] == "ET"
+    assert {page for page in NAMES if show(page).segmented_control} == {"federation", "scores", "compare"}
+    assert {box.key for page in ("scores", "compare") for box in show(page).segmented_control} == {"structure"}
+
+
+def test_the_table_of_a_round_follows_the_latest_one_until_a_round_is_chosen(show: Show, database: Path) -> None:
+    with StoreWriter(database) as writer:
+        writer.start_run(a_run())
+        exchange_of(writer, "fed-1", 1)
+        test = show("scores")
+        assert "0, the latest" in test.selectbox(key="scores round").options
+        first = rows(test)[0]["dice"]
+
+        exchange_of(writer, "fed-1", 2)
+        test.run()
+        assert rows(test)[0]["dice"] > first
+
+        test.selectbox(key="scores round").set_value(0).run()
+        exchange_of(writer, "fed-1", 3)
+        test.run()
+        assert rows(test)[0]["dice"] == first
+
+
+def test_what_a_site_did_last_is_a_round_of_training_and_not_the_scoring_of_the_last_model(show: Show, database: Path) -> None:
+    simulations(database)
+    test = show("sites", chosen="sim-1")
+
+    assert [(row["round"], row["answers"]) for row in rows(test)] == [(3, 3)] * 3  # of 3 rounds, the 4th exchange only scores
+    assert "After round 3, column 4 only scores its model" in words(test)
+
+
+def test_runs_that_differ_from_the_start_are_not_compared_by_their_level(show: Show, database: Path) -> None:
+    simulations(database)
+    said = "The runs differ at round 0 already"
+    assert said not in words(show("compare"))
+
+    with StoreWriter(database) as writer:
+        writer.start_run(a_run("sim-3", "simulation"))
+        exchange_of(writer, "sim-3", 1, ("x", "y", "CRV", "NKDC"))
+    test = show("compare")
+
+    assert said in words(test)
+    other = show("scores", chosen="sim-3")
+    other.selectbox(key="scores other").set_value("sim-1").run()
+    assert said in words(other)
+
+
 def test_a_withheld_figure_is_said_to_be_withheld(show: Show, federation: str) -> None:
     tiny = next(row for row in rows(show("federation")) if row["site"] == "tiny")
 
     assert tiny["note"] == "withheld: too few cases"
     assert tiny["value"] != tiny["value"]  # NaN: the table shows a dash and never 0
+
+
+def test_where_every_site_withholds_its_figures_the_pages_say_so(show: Show, database: Path) -> None:
+    with StoreWriter(database) as writer:
+        writer.start_run(a_run())
+        for k in (1, 2):
+            writer.record_exchange("fed-1", k, [answer("fed-1", k, site, withheld=True, n=2) for site in ("A", "B")], [])
+            writer.record_model(a_model("fed-1", k))
+    test = show("federation")
+
+    assert "No site tells a figure" in words(test)
+    assert [(row["note"], row["n"]) for row in rows(test)] == [("withheld: too few cases", 2)] * 2
+    assert "Dice WT, round 1" in test.dataframe[0].proto.columns  # as JSON
+    assert "No site tells a figure" in words(show("scores"))
+    assert went_well(show("models"))
+    assert not show("models").get("plotly_chart")
 
 
 def test_the_sites_page_warns_of_certificates_and_tells_refusals(show: Show, federation: str) -> None:
@@ -188,6 +255,16 @@ def test_the_audit_page_searches_verifies_and_exports(show: Show, tmp_path: Path
     assert "among them" in words(test)
 
 
+def test_exports_are_offered_when_there_is_something_to_export(show: Show, tmp_path: Path, database: Path) -> None:
+    test = show("audit", Source(database, tmp_path))
+    assert not test.get("download_button")
+
+    append(tmp_path / "audit.jsonl", "site-enrolled", {"site": "S1"})
+    test.run()
+
+    assert [button.proto.label for button in test.get("download_button")] == ["Export as CSV", "Export as JSON"]
+
+
 def test_the_audit_page_says_where_a_chain_is_broken(show: Show, tmp_path: Path, database: Path) -> None:
     audit = tmp_path / "audit.jsonl"
     for k in range(3):
@@ -207,6 +284,7 @@ def test_runs_are_compared_with_their_partition_and_each_site_alone(show: Show, 
     two, one = rows(show("compare"))
 
     assert (one["strategy"], one["partition"], round(one["last"] - one["alone"], 3)) == ("fedavg", "iid", 0.05)
+    assert one["gain"] == pytest.approx(one["last"] - one["start"])
     assert (two["strategy"], two["partition"]) == ("fedprox", "dirichlet, alpha 0.5")
 
 
@@ -251,6 +329,16 @@ def test_names_with_markup_stay_names(page: str, show: Show, database: Path) -> 
         shown = str(getattr(part, "label", "")) + str(part.value)
         assert "<b>" not in shown.replace("\\<b\\>", "")
         assert "<script>" not in shown.replace("\\<script\\>", "")
+
+
+def test_no_cell_of_a_table_that_somebody_saves_is_a_formula(show: Show, database: Path) -> None:
+    with StoreWriter(database) as writer:
+        writer.start_run(a_run())
+        told = replace(answer("fed-1", 1, "=1+1"), client_version='=HYPERLINK("http://evil.example")')
+        writer.record_exchange("fed-1", 1, [told], [])
+
+    (row,) = rows(show("sites"))
+    assert (row["site"], row["version"][:2]) == ("'=1+1", "'=")
 
 
 def test_the_chosen_run_is_kept_from_page_to_page(show: Show, database: Path) -> None:

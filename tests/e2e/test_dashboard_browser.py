@@ -2,46 +2,43 @@
 
 from __future__ import annotations
 
-import re
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from brainunet.chain import append
+from brainunet.data.phantom import write_phantoms
 from brainunet_dashboard.pages import PAGES
 from brainunet_server.store.writer import StoreWriter
 from tests.support.browser import browser
 from tests.support.programs import Program
+from tests.support.simulation import SHAPE, TINY
 from tests.support.watched import MARKUP, eventful, simulations
+from tests.support.watching import (
+    DASHBOARD,
+    PATIENCE_S,
+    ROOT,
+    address,
+    dashboard_over,
+    go_to,
+    handshake,
+    is_up,
+    opened,
+    photograph,
+    settled,
+    wait_until,
+)
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[2]
-SCREENSHOTS = ROOT / "out" / "screenshots"  # kept, to be looked at
-PATIENCE_S = 40.0
 SITES = PAGES[1]
-
-# Says every address outside of this machine that the server process so much as looks up.
-DASHBOARD = """
-import sys
-def watch(event, facts):
-    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
-        host = facts[0] if event == "socket.getaddrinfo" else facts[1][0] if isinstance(facts[1], tuple) else ""
-        if host not in ("127.0.0.1", "localhost", "", None):
-            print("OUTWARD", event, host, file=sys.stderr, flush=True)
-sys.addaudithook(watch)
-from brainunet_dashboard.cli import main
-main()
-"""
 
 # Writes one more round for each line that it reads.
 WRITER = """
@@ -53,6 +50,22 @@ with StoreWriter(sys.argv[1]) as writer:
         exchange_of(writer, "fed-1", int(line))
         print("written", line, flush=True)
 """
+
+SIMULATE = [sys.executable, "-c", "from brainunet_sim.cli import main; main()"]
+
+# Notes each "k of n" that the page ever shows.
+NOTE_EACH_ROUND = """
+() => {
+    window.seen = []
+    const look = () => {
+        const found = document.body.innerText.match(/[0-9]+ of [0-9]+/)
+        if (found && !window.seen.includes(found[0])) window.seen.push(found[0])
+    }
+    new MutationObserver(look).observe(document.body, {subtree: true, childList: true, characterData: true})
+}
+"""
+# The rounds of which the chart has a mean.
+MEAN_OF = "document.querySelector('.js-plotly-plot').data.find(trace => trace.name.startsWith('mean')).x"
 
 
 @pytest.fixture(scope="module")
@@ -71,15 +84,9 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def dashboard(folder: Path, chromium: Browser) -> Iterator[Program]:
-    command = [sys.executable, "-c", DASHBOARD, str(folder), "--port", "0", "--refresh", "1"]
-    program = Program("dashboard", command, folder, {})
-    try:
-        wait_until(lambda: "open http" in program.said or not program.is_alive, "its address")
-        assert program.is_alive, program.said
-        wait_until(lambda: is_up(address(program)), "its answer")
+    del chromium  # it skips where there is none
+    with dashboard_over(folder, "--port", "0") as program:
         yield program
-    finally:
-        program.close()
 
 
 @pytest.fixture
@@ -114,8 +121,7 @@ def test_a_new_round_appears_without_a_reload_and_nothing_leaves_this_machine(
     assert page.locator("b", has_text="north").count() == 0
     assert page.locator(".legendtext tspan[style*='bold']").count() == 0
     for at in PAGES:
-        page.get_by_test_id("stSidebarNav").get_by_text(at.title, exact=True).click()
-        page.get_by_role("heading", name=at.title, exact=True).wait_for()
+        go_to(page, at.title)
         settled(page)
         assert page.get_by_test_id("stException").count() == 0, at.title
         assert page.get_by_role("alert").filter(has_text="looks again").count() == 0
@@ -124,6 +130,76 @@ def test_a_new_round_appears_without_a_reload_and_nothing_leaves_this_machine(
     assert page.evaluate("window.stillTheSamePage") is True
     assert hosts == {address(dashboard).removeprefix("http://")}
     assert "OUTWARD" not in dashboard.said
+
+
+def test_a_simulation_is_watched_from_before_it_begins_until_it_is_complete(tmp_path: Path, context: BrowserContext) -> None:
+    rounds = 5
+    write_phantoms(tmp_path / "cases", cases=4, style="ssa", seed=4, shape=SHAPE)
+    command = [*SIMULATE, *TINY, "--rounds", str(rounds), "--set", "train.steps=8", "--sites", "2"]
+    with dashboard_over(tmp_path / "out", "--port", "0", "--wait") as dashboard:
+        page, _ = opened(context, address(dashboard))
+        page.get_by_text("No run yet").wait_for()
+        page.evaluate(NOTE_EACH_ROUND)
+        simulation = Program("simulation", [*command, "--data", "cases", "--out", "out"], tmp_path, {})
+        try:
+            page.get_by_text(f" of {rounds}").first.wait_for()
+            page.locator(".js-plotly-plot").first.wait_for()
+            while simulation.is_alive:
+                page.wait_for_timeout(200)
+            seen_while_it_ran = page.evaluate("window.seen")
+            assert simulation.process.wait() == 0, simulation.said
+
+            page.get_by_text("completed", exact=True).wait_for()
+            page.wait_for_function(f"({MEAN_OF}).length === {rounds + 1}")  # the last model is scored after the last round
+        finally:
+            simulation.close()
+
+        assert len(seen_while_it_ran) > 1, seen_while_it_ran  # whoever starts anew notes nothing: the page was not reloaded
+        assert page.evaluate(MEAN_OF) == list(range(rounds + 1))
+        photograph(page, "simulation-complete")
+
+
+def test_what_somebody_has_chosen_lasts_from_page_to_page_and_through_refreshes(
+    dashboard: Program, context: BrowserContext
+) -> None:
+    page, _ = opened(context, f"{address(dashboard)}/?run=fed-1")
+    page.get_by_role("radio", name="ET enhancing").click()
+    page.get_by_text("Dice of ET").first.wait_for()
+    go_to(page, "Privacy and traffic")
+    page.get_by_label("Price of a GB").fill("12.5")
+    page.get_by_label("Price of a GB").press("Enter")
+    page.get_by_text("Cost", exact=True).wait_for()
+
+    go_to(page, "Scores")
+    page.get_by_text("Dice of ET").first.wait_for()
+    page.wait_for_timeout(2500)  # two refreshes
+    go_to(page, "Privacy and traffic")
+
+    page.get_by_text("Cost", exact=True).wait_for()
+    assert page.get_by_label("Price of a GB").input_value() == "12.50"
+    run = page.get_by_role("combobox").first
+    assert run.input_value().startswith("fed-1 (federation")  # the run that the address has named
+
+
+def test_the_audit_trail_can_be_exported_at_any_moment(dashboard: Program, folder: Path, context: BrowserContext) -> None:
+    page, _ = opened(context, f"{address(dashboard)}/audit")
+    page.get_by_text("No audit trail here").wait_for()
+    for site in ("Nairobi", "Lagos"):
+        append(folder / "audit.jsonl", "site-enrolled", {"site": site})
+    export = page.get_by_role("button", name="Export as CSV")  # comes by itself
+    export.wait_for()
+    page.get_by_role("textbox", name="Search").fill("nairobi")
+    page.get_by_role("textbox", name="Search").press("Enter")
+    page.get_by_text("1 entry of 2").wait_for()
+
+    for _ in range(8):  # the page is drawn anew each second meanwhile
+        with page.expect_download(timeout=5000) as download:
+            export.click()
+        assert download.value.suggested_filename == "audit.csv"
+        first, *more = download.value.path().read_text().splitlines()
+        assert first.startswith("n,at,kind")
+        assert ["Nairobi" in line for line in more] == [True]
+        page.wait_for_timeout(170)
 
 
 @pytest.mark.parametrize(("theme", "width", "height"), [("dark", 1366, 768), ("light", 390, 844)])
@@ -156,6 +232,7 @@ def test_a_page_of_elsewhere_gets_no_connection_and_makes_the_server_ask_nobody(
 
     assert handshake(own, host=own, origin=f"http://{own}") == 101
     assert handshake(own, host=own, origin="http://evil.example") == 403
+    assert handshake(own, host=own, origin="http://localhost:3000") == 403  # another program of this machine
     assert handshake(own, host="evil.example", origin=f"http://{own}") == 403
     assert "OUTWARD" not in dashboard.said
 
@@ -178,63 +255,3 @@ def test_it_ends_when_it_is_asked_to_also_where_nobody_reads_what_it_says(folder
             process.wait(PATIENCE_S)
         finally:
             process.kill()
-
-
-def address(program: Program) -> str:
-    found = re.search(r"open (http://127\.0\.0\.1:[0-9]+) ", program.said)
-    assert found is not None, program.said
-    return found[1]
-
-
-def is_up(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/_stcore/health", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
-def handshake(at: str, *, host: str, origin: str) -> int:
-    """The status that asking for a web socket gets."""
-    port = int(at.rpartition(":")[2])
-    lines = (
-        "GET /_stcore/stream HTTP/1.1",
-        f"Host: {host}",
-        f"Origin: {origin}",
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-    )
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
-        line.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
-        return int(line.recv(64).split()[1])
-
-
-def opened(context: BrowserContext, url: str) -> tuple[Page, set[str]]:
-    """A new page, and the hosts that it asks for anything from now on."""
-    page, hosts = context.new_page(), set[str]()
-    page.set_default_timeout(PATIENCE_S * 1000)
-    page.on("request", lambda request: hosts.add(request.url.split("/")[2]) if "://" in request.url else None)
-    page.on("websocket", lambda socket: hosts.add(socket.url.split("/")[2]))
-    page.goto(url)
-    return page, hosts
-
-
-def settled(page: Page) -> None:
-    """Nothing is being loaded any more."""
-    page.wait_for_function("document.querySelectorAll('[data-testid=stSkeleton], [data-stale=true]').length === 0")
-    page.wait_for_timeout(300)
-
-
-def photograph(page: Page, name: str) -> None:
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png")
-
-
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not holds():
-        if time.monotonic() > end:
-            pytest.fail(f"waited {PATIENCE_S:.0f} s for {what}")
-        time.sleep(0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,27 +10,60 @@ import streamlit as st
 
 from brainunet import chain
 from brainunet.errors import BrainUNetError
+from brainunet_dashboard import opened
 from brainunet_dashboard.frame import View, empty, live, moment, number, table, text
 from brainunet_dashboard.trail import MOST_SHOWN, Found, Wanted, as_csv, as_json, row_of, search
 from brainunet_dashboard.words import plain, several, visible
 
 
+@dataclass
+class _Export:
+    """What the buttons for exporting give out: they are asked when they are pressed.
+
+    They lie outside of what is drawn anew every few seconds. Streamlit gives a button for a download another address with each
+    drawing, and a press just then would find nothing at the former one.
+    """
+
+    wanted: Wanted = field(default_factory=Wanted)
+    is_possible: bool = False
+    is_offered: bool | None = None
+    """None while the page is being drawn as a whole."""
+
+
 def show() -> None:
     st.title("Audit")
-    live(_body)
+    export: _Export = st.session_state.setdefault("audit export", _Export())
+    export.is_offered = None
+    live(lambda view: _body(view, export))
+    export.is_offered = export.is_possible
+    path = opened.source.audit if opened.source else None
+    if path is None or not export.is_offered:
+        return
+    with st.container(horizontal=True):
+        st.download_button("Export as CSV", lambda: as_csv(path, export.wanted), "audit.csv", "text/csv", on_click="ignore")
+        st.download_button(
+            "Export as JSON", lambda: as_json(path, export.wanted), "audit.json", "application/json", on_click="ignore"
+        )
 
 
-def _body(view: View) -> None:
+def _body(view: View, export: _Export) -> None:
+    export.is_possible = _trail(view, export)
+    if export.is_offered not in (None, export.is_possible):
+        st.rerun()  # with the buttons, or without them
+
+
+def _trail(view: View, export: _Export) -> bool:
+    """Whether it can be exported."""
     path = view.source.audit
     if path is None:
         empty("The audit trail lies in the federation's folder, not in its database:", "brainunet-dashboard DIR")
-        return
+        return False
     if not path.exists():
         empty(
             "No audit trail here: a federation's begins with its making, and a simulation has none.",
             "flower-server init DIR --name NAME --host HOST --model MODEL",
         )
-        return
+        return False
     _verify(path)
     words = st.text_input(
         "Search", placeholder="words that an entry holds, such as a site, a digest or a day", key="audit words"
@@ -40,7 +74,7 @@ def _body(view: View) -> None:
         site = st.selectbox(
             "Site", everything.sites, index=None, placeholder="all sites", format_func=visible, key="audit site"
         )
-    wanted = Wanted(words, tuple(kinds), site or "")
+    export.wanted = wanted = Wanted(words, tuple(kinds), site or "")
     found = _search(path, wanted, _stamp(path))
     if found.problem:
         st.error(f"{plain(found.problem)} Only what comes before it is shown.", icon=":material/link_off:")
@@ -57,12 +91,7 @@ def _body(view: View) -> None:
         "digest": text("digest"),
     }
     table([row_of(entry) for entry in found.entries], columns, key="audit table", height=420)
-    if not found.problem:
-        with st.container(horizontal=True):
-            st.download_button("Export as CSV", lambda: as_csv(path, wanted), "audit.csv", "text/csv", on_click="ignore")
-            st.download_button(
-                "Export as JSON", lambda: as_json(path, wanted), "audit.json", "application/json", on_click="ignore"
-            )
+    return not found.problem
 
 
 def _verify(path: Path) -> None:

@@ -8,9 +8,10 @@ from datetime import datetime
 import streamlit as st
 
 from brainunet.moments import duration
-from brainunet_dashboard.charts import line_chart
+from brainunet_dashboard.charts.lines import line_chart
 from brainunet_dashboard.frame import (
     View,
+    change,
     chart,
     choose_structure,
     chosen_run,
@@ -25,7 +26,7 @@ from brainunet_dashboard.frame import (
 )
 from brainunet_dashboard.queries import figures, private, rounds
 from brainunet_dashboard.serverstatus import ServerStatus, read_status
-from brainunet_dashboard.words import NOTHING, ago, figure, in_shell, plain, several, visible, when
+from brainunet_dashboard.words import NO_FIGURE, NOTHING, ago, figure, in_shell, plain, several, visible, when
 from brainunet_server.store.reader import Model, Run, SiteRound
 
 COMMANDS = (
@@ -69,14 +70,14 @@ def _headline(
     )
     latest = models[-1] if models else None
     with st.container(horizontal=True, gap="small"):
-        st.metric("Run", run.status, border=True, width=130)
-        st.metric("Round", f"{at.round} of {at.of}", border=True, width=110)
-        st.metric("Time left", _left(at, status, view.now), border=True, width=155, help=_left_help(at, status))
-        st.metric("Strategy", plain(run.strategy), border=True, width=125)
+        st.metric("Run", run.status, border=True, width="content")
+        st.metric("Round", f"{at.round} of {at.of}", border=True, width="content")
+        st.metric("Time left", _left(at, status, view.now), border=True, width="content", help=_left_help(at, status))
+        st.metric("Strategy", plain(run.strategy), border=True, width="content")
         words = "off" if target is None else f"epsilon {target[0]:g}"
-        st.metric("Privacy", words, border=True, width=120, help=_privacy_help(target))
+        st.metric("Privacy", words, border=True, width="content", help=_privacy_help(target))
         counts = f"{len(there.online)} / {len(there.late)} / {len(there.lost)}"
-        st.metric("Online / late / lost", counts, border=True, width=180, help=_who(there))
+        st.metric("Online / late / lost", counts, border=True, width="content", help=_who(there))
     facts = [f"network {plain(run.preset)}", f"begun {when(run.started_at, zone())}"]
     if latest is not None:
         facts.append(f"model of round {latest.round}: digest `{visible(latest.digest)[:16]}`")
@@ -91,41 +92,46 @@ def _headline(
 
 def _dice(view: View, run: Run, exchanges: Sequence[SiteRound]) -> None:
     st.subheader("Dice by round")
-    structure = choose_structure("federation structure")
+    structure = choose_structure()
     lines, dice = figures.lines_of(view.feed.figures(run.id), exchanges, structure), figures.metric_of("dice")
-    _findings(lines)
     chart(
         line_chart(lines, view.looks, dice, structure, ink=ink()),
         "federation dice",
         f"Dice of {structure} by round, a line for each of {several(len(lines.sites), 'site')} and their mean",
     )
+    _findings(lines)
     st.caption(
-        "Each site's mean over its validation cases; n is their number. Crosses at the foot: the site tells no figure, "
-        "because it has too few cases. Round 0 is the model that the run began with."
+        "Each site's mean over its validation cases; n is their number. Where a line is broken the site gave no answer. "
+        "Crosses at the foot: it answered without a figure, for it has too few cases, or none has a value."
     )
     columns = {
         "site": name_of("site"),
-        "value": number(f"Dice {structure}, round {lines.latest}"),
+        "value": number(f"Dice {structure}, round {lines.last}"),
         "n": number("n (cases)", 0),
-        "since_last": number("since the one before"),
-        "since_start": number("since round 0"),
+        "since_last": change(f"since round {(lines.latest or 1) - 1}"),
+        "since_start": change("since round 0"),
         "note": text("note"),
     }
+    if lines.latest in (None, 0, 1):
+        del columns["since_last"]
     table(figures.latest_table(lines), columns, key="federation sites")
 
 
 def _findings(lines: figures.Lines) -> None:
     ends, sinking = figures.spread(lines, lines.latest), figures.falling(lines)
     mean = next((point for point in reversed(lines.overall) if point.value is not None), None)
+    if mean is None:
+        empty(NO_FIGURE)
+        return
     with st.container(horizontal=True, gap="small"):
-        if mean is not None:
-            st.metric("Mean over all cases", f"{figure(mean.value)} (n = {mean.n})", border=True, width=165)
+        st.metric("Mean over all cases", f"{figure(mean.value)} (n = {mean.n})", border=True, width="content")
         if ends.worst and ends.best:
-            st.metric(f"Worst: {plain(visible(ends.worst[0], 16))}", figure(ends.worst[1]), border=True, width=165)
-            st.metric("Spread", figure(ends.width), border=True, width=165, help="between the best and the worst site")
-        st.metric("Falling 3 rounds", len(sinking) or "none", border=True, width=165, help=_names(sinking))
+            worst = f"{figure(ends.worst[1])} (n = {ends.n_worst})"
+            st.metric(f"Worst: {plain(visible(ends.worst[0], 16))}", worst, border=True, width="content")
+            st.metric("Spread", figure(ends.width), border=True, width="content", help="between the best and the worst site")
+        st.metric("Sites falling", len(sinking) or "none", border=True, width="content", help="worse three times running")
     if sinking:
-        st.warning(f"Worse in each of the last three rounds: {plain(', '.join(sinking))}", icon=":material/trending_down:")
+        st.warning(f"Worse three times running: {plain(', '.join(sinking))}", icon=":material/trending_down:")
 
 
 def _commands(view: View, run: Run) -> None:
@@ -164,7 +170,3 @@ def _privacy_help(target: tuple[float, float] | None) -> str:
 def _who(there: rounds.Attendance) -> str:
     groups = {"online": there.online, "late": there.late, "lost": there.lost}
     return "Sites " + "; ".join(f"{word}: {plain(', '.join(names)) or 'none'}" for word, names in groups.items())
-
-
-def _names(names: Sequence[str]) -> str | None:
-    return plain(", ".join(names)) if names else None

@@ -10,7 +10,7 @@ import streamlit as st
 
 from brainunet.modelfile import ModelCard
 from brainunet_dashboard.cards import FoundCard, release_card, round_card
-from brainunet_dashboard.charts import lineage_chart
+from brainunet_dashboard.charts.models import lineage_chart
 from brainunet_dashboard.frame import View, chart, chosen_run, empty, ink, live, moment, name_of, number, table, text, tick
 from brainunet_dashboard.queries import figures, models
 from brainunet_dashboard.queries.runs import main_runs
@@ -41,12 +41,17 @@ def _rounds(view: View, run: Run, own: Sequence[Model], releases: Sequence[Relea
         return
     means = figures.means_of_regions(view.feed.figures(run.id))
     rows = models.model_table(own, means, releases)
-    chart(lineage_chart(rows, ink=ink()), "models lineage", "Mean Dice of each round's model, and which were kept or published")
+    if any(row["mean_dice"] is not None for row in rows):
+        chart(
+            lineage_chart(rows, ink=ink()),
+            "models lineage",
+            "Mean Dice of each round's model, and which were kept or published",
+        )
     for row in rows:
         row["mb"] = row["n_bytes"] / 1e6
     columns = {
         "round": number("round", 0),
-        "mean_dice": number("mean Dice of ET, TC, WT"),
+        "mean_dice": number("mean Dice", 3, "over ET, TC and WT"),
         "made_at": moment("made"),
         "mb": number("MB", 1),
         "on_disk": tick("on the disk"),
@@ -60,10 +65,15 @@ def _rounds(view: View, run: Run, own: Sequence[Model], releases: Sequence[Relea
         return
     there = [model for model in reversed(own) if model.removed_at is None]
     picked = st.selectbox(
-        "Card of the model of round", [model.round for model in there], index=None, width=280, placeholder="choose a round"
+        "Card of the model of round",
+        [model.round for model in there],
+        index=None,
+        width=280,
+        placeholder="choose a round",
+        key="models card of round",
     )
-    if picked is not None:
-        chosen = next(model for model in there if model.round == picked)
+    chosen = next((model for model in there if model.round == picked), None)
+    if chosen is not None:
         found = round_card(folder, run.id, chosen.file)
         if found is None:
             st.warning("Its file is not in this folder any more.")
@@ -92,9 +102,9 @@ def _releases(view: View, run: Run, releases: Sequence[ReleaseRow]) -> None:
         "state": text("state"),
         "run": text("run"),
         "round": number("round", 0),
-        "mean_dice": number("mean Dice of ET, TC, WT"),
+        "mean_dice": number("mean Dice", 3, "over ET, TC and WT"),
         "published_at": moment("published"),
-        "downloads": number("downloads", 0, "to the end of the file"),
+        "downloads": number("fetched", 0, "times, to the end of the file"),
         "mb": number("MB", 1),
         "notes": text("notes"),
         "sha256": text("SHA-256 of the file"),
@@ -114,7 +124,12 @@ def _releases(view: View, run: Run, releases: Sequence[ReleaseRow]) -> None:
     if view.source.folder is None:
         return
     picked = st.selectbox(
-        "Card of a release", [release.name for release in releases], index=None, width=280, placeholder="choose a release"
+        "Card of a release",
+        [release.name for release in releases],
+        index=None,
+        width=280,
+        placeholder="choose a release",
+        key="models card of release",
     )
     release = next((one for one in releases if one.name == picked), None)
     if release is not None:
@@ -202,8 +217,8 @@ def _readers(view: View) -> None:
         "kind": text("kind"),
         "may": tick("may"),
         "until": moment("until"),
+        "downloads": number("fetched", 0, "times, to the end of the file"),
         "why_not": text("why not"),
-        "downloads": number("downloads", 0),
     }
     table(rows, columns, key="models readers")
     st.caption("Somebody who is no site of the federation gets a pass:")
@@ -218,9 +233,9 @@ def _lineage(view: View, releases: Sequence[ReleaseRow]) -> None:
         "run": text("run"),
         "kind": text("kind"),
         "began_with": text("began with"),
-        "start_digest": text("digest of that"),
         "rounds": number("rounds done", 0),
         "published": text("published of it"),
+        "start_digest": text("digest of what it began with"),
     }
     for row in rows:
         row["published"] = ", ".join(row["releases"])

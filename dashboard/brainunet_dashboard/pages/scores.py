@@ -6,12 +6,28 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from brainunet_dashboard.charts import band_chart, gain_chart, line_chart, runs_chart
-from brainunet_dashboard.frame import View, chart, choose_structure, chosen_run, empty, ink, live, name_of, number, table, text
+from brainunet.labels import Region
+from brainunet_dashboard.charts.gains import gain_chart
+from brainunet_dashboard.charts.lines import band_chart, line_chart, runs_chart
+from brainunet_dashboard.frame import (
+    View,
+    change,
+    chart,
+    choose_structure,
+    chosen_run,
+    empty,
+    ink,
+    live,
+    name_of,
+    number,
+    table,
+    text,
+    zone,
+)
 from brainunet_dashboard.queries import figures
 from brainunet_dashboard.queries.figures import Line, Lines, Metric
-from brainunet_dashboard.queries.runs import alone_runs, main_runs, title_of
-from brainunet_dashboard.words import figure, in_shell, plain, signed, visible
+from brainunet_dashboard.queries.runs import alone_runs, main_runs, start_differently, title_of, titles_of
+from brainunet_dashboard.words import NO_FIGURE, START_DIFFERENTLY, figure, in_shell, plain, signed, visible
 from brainunet_server.store.reader import Run
 
 
@@ -26,13 +42,21 @@ def _body(view: View) -> None:
         return
     metrics = view.feed.metrics(run.id)
     if not metrics:
+        if any(row.withheld for row in view.feed.site_rounds(run.id)):
+            empty(NO_FIGURE)
+            return
         told = f"flower-server scores {in_shell(view.source.name)}" if run.kind == "federation" else ""
         empty("No figure yet: a round's model is scored by the sites in the next round.", told)
         return
-    structure = choose_structure("scores structure")
+    structure = choose_structure()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.selectbox(
-            "Metric", metrics, index=metrics.index("dice") if "dice" in metrics else 0, format_func=_title, width=260
+            "Metric",
+            metrics,
+            index=metrics.index("dice") if "dice" in metrics else 0,
+            format_func=_title,
+            width=260,
+            key="scores metric",
         )
     metric = figures.metric_of(name)
     lines = figures.lines_of(view.feed.figures(run.id, name), view.feed.site_rounds(run.id), structure)
@@ -65,9 +89,15 @@ def _distribution(lines: Lines, metric: Metric, structure: str) -> None:
 def _every_metric(view: View, run: Run, metrics: Sequence[str], lines: Lines) -> None:
     st.subheader("Every metric of a round")
     rounds = lines.rounds
-    at = st.selectbox(
-        "Model of round", list(reversed(rounds)), index=rounds[::-1].index(lines.latest or 0), width=200, key="scores round"
+    latest = f"{lines.latest}, the latest"
+    picked = st.selectbox(
+        "Model of round",
+        [None, *reversed(rounds)],  # None goes on with the run
+        format_func=lambda one: latest if one is None else str(one),
+        width=200,
+        key="scores round",
     )
+    at = lines.latest or 0 if picked is None else picked
     columns = {
         "site": name_of("site"),
         "structure": text("region"),
@@ -102,9 +132,9 @@ def _gains(view: View, run: Run, name: str, lines: Lines, metric: Metric, struct
         "n": number("n (cases)", 0),
         "start": number("round 0", metric.digits),
         "latest": number(f"round {lines.latest}", metric.digits),
-        "gain": number("gain", metric.digits, "over the model that the run began with"),
+        "gain": change("gain", metric.digits, "over the model that the run began with"),
         "alone": number("alone", metric.digits, "trained on this site's cases only, with as many steps"),
-        "gain_over_alone": number("gain over alone", metric.digits),
+        "gain_over_alone": change("gain over alone", metric.digits),
     }
     if not alone:
         columns = {key: one for key, one in columns.items() if "alone" not in key}
@@ -112,7 +142,7 @@ def _gains(view: View, run: Run, name: str, lines: Lines, metric: Metric, struct
     if metric.higher_is_better is False:
         st.caption("Lower is better: a negative gain is an improvement.")
     if alone:
-        with st.expander("Round by round, each site alone dashed"):
+        with st.expander("Round by round, each site alone dotted"):
             chart(line_chart(lines, view.looks, metric, structure, ink=ink(), alone=alone), "scores alone", "The same by round")
     elif run.kind == "simulation":
         st.caption("Each site alone is recorded by a simulation with `--baseline local`.")
@@ -125,15 +155,20 @@ def _alone(view: View, run: Run, name: str, structure: str) -> Mapping[str, Line
 
 
 def _best(view: View, run: Run) -> None:
-    means = figures.means_of_regions(view.feed.figures(run.id))
-    best, worst = figures.best_and_worst_rounds(view.feed.figures(run.id))
+    rows = view.feed.figures(run.id)
+    means, lines = figures.means_of_regions(rows), figures.lines_of(rows, (), Region.WT)
+    best, worst = figures.best_and_worst_rounds(rows)
     if best is None or worst is None:
         return
     st.subheader("Best and worst round")
     with st.container(horizontal=True, gap="small"):
-        st.metric("Best", f"round {best}: {figure(means[best])}", border=True, width=220)
-        st.metric("Worst", f"round {worst}: {figure(means[worst])}", border=True, width=220)
-    st.caption("By the mean Dice over ET, TC and WT, each over all cases of all sites.")
+        st.metric("Best", f"round {best}: {figure(means[best])} ({_n(lines, best)})", border=True, width="content")
+        st.metric("Worst", f"round {worst}: {figure(means[worst])} ({_n(lines, worst)})", border=True, width="content")
+    st.caption("By the mean Dice over ET, TC and WT, each over all cases of all sites; n is their number for WT.")
+
+
+def _n(lines: Lines, number: int) -> str:
+    return f"n = {next((point.n for point in lines.overall if point.round == number), 0)}"
 
 
 def _other_run(view: View, run: Run, name: str, lines: Lines, metric: Metric, structure: str) -> None:
@@ -141,11 +176,16 @@ def _other_run(view: View, run: Run, name: str, lines: Lines, metric: Metric, st
     if not others:
         return
     st.subheader("Against another run")
-    by_id = {other.id: other for other in others}
+    by_id, here = {other.id: other for other in others}, zone()
     picked = st.selectbox(
-        "Other run", list(by_id), index=None, format_func=lambda one: visible(title_of(by_id[one])), placeholder="choose a run"
+        "Other run",
+        list(by_id),
+        index=None,
+        format_func=lambda one: visible(title_of(by_id[one], here) if one in by_id else one),
+        placeholder="choose a run",
+        key="scores other",
     )
-    if picked is None:
+    if picked not in by_id:
         return
     other = figures.lines_of(view.feed.figures(picked, name), view.feed.site_rounds(picked), structure)
     rows = figures.compared(lines, other)
@@ -156,13 +196,17 @@ def _other_run(view: View, run: Run, name: str, lines: Lines, metric: Metric, st
             f"Mean over all cases in round {last['round']}: {plain(picked)} is at {signed(last['difference'], metric.digits)}."
         )
     means = {run.id: lines.overall, picked: other.overall}
-    chart(runs_chart(means, {}, metric, structure), "scores other", f"{metric.title} of {structure} of two runs by round")
+    titles = titles_of((run, by_id[picked]))
+    drawn = runs_chart(means, {}, view.looks_of_runs, titles, metric, structure)
+    chart(drawn, "scores other chart", f"{metric.title} of {structure} of two runs by round")
     columns = {
         "round": number("round", 0),
         "one": number(visible(run.id, 30), metric.digits),
         "other": number(visible(picked, 30), metric.digits),
-        "difference": number("difference", metric.digits),
+        "difference": change("difference", metric.digits),
     }
+    if start_differently({run.id: lines, picked: other}):
+        st.caption(START_DIFFERENTLY)
     table(rows, columns, key="scores compared", height=_height(len(rows)))
 
 

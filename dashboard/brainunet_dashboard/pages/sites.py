@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from brainunet_dashboard.charts import outcome_chart, outcome_legend
+from brainunet_dashboard.charts.outcomes import outcome_chart, outcome_legend
 from brainunet_dashboard.frame import View, chart, chosen_run, empty, live, moment, name_of, number, table, text
 from brainunet_dashboard.queries import rounds
 from brainunet_dashboard.words import in_shell, plain, several
@@ -24,7 +24,8 @@ def _body(view: View) -> None:
         return
     exchanges = view.feed.site_rounds(run.id)
     seen = view.feed.sites() if run.kind == "federation" else []
-    rows = rounds.site_table(seen, exchanges, [], view.now)
+    trained = [row for row in exchanges if row.round <= run.rounds]
+    rows = rounds.site_table(seen, trained, [row.site for row in exchanges], view.now)
     if not rows:
         answer = f"flower-server enrol {in_shell(view.source.name)} NAME.request -o NAME.kit"
         empty(
@@ -40,15 +41,15 @@ def _body(view: View) -> None:
         "state": text("state", "as the server last saw it"),
         "last_seen": moment("last seen"),
         "version": text("client"),
-        "train": number("training cases", 0),
-        "validation": number("validation cases", 0),
-        "certificate_days": number("certificate, days left", 0),
+        "train": number("train", 0, "cases that it trains on"),
+        "validation": number("validate", 0, "cases that it scores models on"),
+        "certificate_days": number("certificate, days", 0, "until it ends"),
         "round": number("last round", 0),
         "outcome": text("its outcome"),
         "seconds": number("seconds", 1, "from the task to the reply, as the site tells; under privacy it tells none"),
         "mb_down": number("MB down", 1),
         "mb_up": number("MB up", 1),
-        "answers": number("rounds answered", 0),
+        "answers": number("answered", 0, "rounds that it answered in time"),
         "refusal": text("last refusal or fault"),
     }
     if not seen:  # a simulation's sites have neither certificates nor a line that could be cut
@@ -63,11 +64,10 @@ def _body(view: View) -> None:
     chart(
         outcome_chart(grid), "sites grid", f"Outcome of {several(len(grid.sites), 'site')} in each of {len(grid.rounds)} rounds"
     )
-    st.caption(
-        "Withheld: it answered, and has too few validation cases to tell figures. The last column only scores the last model."
-        if run.status == "completed"
-        else "Withheld: it answered, and has too few validation cases to tell figures."
-    )
+    if any("withheld" in line for line in grid.cells):
+        st.caption("Withheld: it answered, and has too few validation cases to tell figures.")
+    if grid.rounds[-1] > run.rounds:
+        st.caption(f"After round {run.rounds}, column {grid.rounds[-1]} only scores its model.")
     refused = rounds.refusals(exchanges)
     st.subheader("What was not used, and why")
     if not refused:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from brainunet_dashboard.charts import epsilon_chart, traffic_chart
+from brainunet_dashboard.charts.traffic import epsilon_chart, traffic_chart
 from brainunet_dashboard.frame import View, chart, chosen_run, empty, ink, live, name_of, number, table
 from brainunet_dashboard.queries import private, rounds
 from brainunet_dashboard.words import size
@@ -65,16 +65,29 @@ def _traffic(view: View, run: Run) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         price = st.number_input(
-            "Price of a GB, in your currency", min_value=0.0, value=0.0, step=0.5, format="%.2f", width=240, key="traffic price"
+            "Price of a GB, in your currency",
+            min_value=0.0,
+            value=0.0,
+            step=0.5,
+            format="%.2f",
+            width=240,
+            key="traffic price",
+            persist_state="session",
         )
-        cumulated = st.toggle("cumulated", key="traffic cumulated")
+        cumulated = st.toggle("cumulated", key="traffic cumulated", persist_state="session")
     rows = rounds.traffic(exchanges, price or None)
     total = sum(row["bytes"] for row in rows)
     with st.container(horizontal=True, gap="small"):
-        st.metric("All sites, all rounds", size(total), border=True, width=200)
-        st.metric("A site's round, on average", size(total / max(1, len(exchanges))), border=True, width=220)
+        st.metric("All sites, all rounds", size(total), border=True, width="content")
+        st.metric("Per site and round, on average", size(total / max(1, len(exchanges))), border=True, width="content")
         if price:
-            st.metric("Cost", f"{total / 1e9 * price:,.2f}", border=True, width=160, help="of all sites together")
+            st.metric(
+                "Cost",
+                f"{total / 1e9 * price:,.2f}",
+                border=True,
+                width=160,
+                help="of all sites together, in the currency of the price",
+            )
     figure = traffic_chart(rounds.bytes_by_round(exchanges), view.looks, cumulated=cumulated)
     chart(figure, "traffic chart", "Megabytes of each site by round")
     for row in rows:

@@ -83,6 +83,11 @@ class Lines:
         """The last round of which any site tells a value."""
         return max((point.round for point in self.overall if point.value is not None), default=None)
 
+    @property
+    def last(self) -> int:
+        """The latest round, or the last of which sites tell at least that they tell none; 0 of nothing."""
+        return max(self.rounds, default=0) if self.latest is None else self.latest
+
     def at(self, number: int | None) -> Mapping[str, Point]:
         """Site -> its point of a round, of those that have one."""
         return {site: point for site, line in self.sites.items() for point in line if point.round == number}
@@ -128,10 +133,14 @@ def falling(lines: Lines, higher_is_better: bool = True, times: int = ROUNDS_OF_
 
 @dataclass(frozen=True)
 class Spread:
-    """How far apart the sites are in one round; None of both where fewer than two tell a value."""
+    """How far apart the sites are in one round; None of both where fewer than two tell a value.
+
+    ``n_worst`` cases are behind the worst one's.
+    """
 
     worst: tuple[str, float] | None
     best: tuple[str, float] | None
+    n_worst: int = 0
 
     @property
     def width(self) -> float | None:
@@ -145,26 +154,27 @@ def spread(lines: Lines, number: int | None, higher_is_better: bool = True) -> S
         return Spread(None, None)
     ends = (min, max) if higher_is_better else (max, min)
     worst, best = (end(told, key=lambda site: told[site]) for end in ends)
-    return Spread((worst, told[worst]), (best, told[best]))
+    return Spread((worst, told[worst]), (best, told[best]), lines.at(number)[worst].n)
 
 
 def latest_table(lines: Lines) -> list[dict[str, Any]]:
-    """A row for each site: its figure of the latest round, and what changed since the round before and since the start."""
+    """A row for each site: its figure of the last round, and what changed since the round before and since the start.
+
+    A site that tells no figure of one of these two has no change since then.
+    """
     rows = []
     for site, line in lines.sites.items():
-        now = next((point for point in line if point.round == lines.latest), None)
-        told = [point for point in line if point.value is not None and now is not None and point.round <= now.round]
-        has = now is not None and now.value is not None
-        before = told[-2].value if has and len(told) > 1 else None
-        start = told[0].value if has and told and told[0].round == 0 and now and now.round else None
+        values = {point.round: point.value for point in line}
+        now = next((point for point in line if point.round == lines.last), None)
+        value = now.value if now else None
         rows.append(
             {
                 "site": site,
-                "round": lines.latest,
-                "value": now.value if now else None,
+                "round": lines.last,
+                "value": value,
                 "n": now.n if now else None,
-                "since_last": _difference(now.value if now else None, before),
-                "since_start": _difference(now.value if now else None, start),
+                "since_last": difference(value, values.get(lines.latest - 1)) if lines.latest else None,
+                "since_start": difference(value, values.get(0)) if lines.latest else None,
                 "note": (now.why if now else "absent"),
             }
         )
@@ -242,9 +252,9 @@ def gains(lines: Lines, alone: Mapping[str, Line]) -> list[dict[str, Any]]:
                 "n": latest[site].n if site in latest else None,
                 "start": first,
                 "latest": now,
-                "gain": _difference(now, first) if lines.latest else None,
+                "gain": difference(now, first) if lines.latest else None,
                 "alone": last_alone,
-                "gain_over_alone": _difference(now, last_alone),
+                "gain_over_alone": difference(now, last_alone),
             }
         )
     return rows
@@ -256,9 +266,9 @@ def compared(one: Lines, other: Lines) -> list[dict[str, Any]]:
     rows = []
     for number in sorted(a.keys() | b.keys()):
         first, second = (of[number].value if number in of else None for of in (a, b))
-        rows.append({"round": number, "one": first, "other": second, "difference": _difference(second, first)})
+        rows.append({"round": number, "one": first, "other": second, "difference": difference(second, first)})
     return rows
 
 
-def _difference(now: float | None, before: float | None) -> float | None:
+def difference(now: float | None, before: float | None) -> float | None:
     return None if now is None or before is None else now - before

@@ -109,7 +109,11 @@ def last_exchange(exchanges: Sequence[SiteRound]) -> list[SiteRound]:
 def site_table(
     seen: Sequence[SiteSeen], exchanges: Sequence[SiteRound], names: Iterable[str], now: datetime
 ) -> list[dict[str, Any]]:
-    """A row for each site that took part in the run or is enrolled, by name, and what it did last."""
+    """A row for each site that took part in the run or is enrolled, by name, and what it did last.
+
+    Args:
+        exchanges: those of training: one that only scores the last model has other seconds and bytes.
+    """
     last: dict[str, SiteRound] = {}
     refusal: dict[str, SiteRound] = {}
     answers: dict[str, int] = {}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import tzinfo
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from brainunet.moments import day
-from brainunet_dashboard.queries.figures import Lines, best_and_worst_rounds, lines_of, spread
+from brainunet_dashboard.queries.figures import Lines, best_and_worst_rounds, difference, lines_of, spread
 from brainunet_server.store.reader import Figure, Run, SiteRound
+
+SAME_START: Final = 0.0005  # of Dice, the last figure that is shown
 
 
 @lru_cache(maxsize=256)
@@ -56,9 +59,9 @@ def alone_runs(runs: Sequence[Run], run_id: str) -> dict[str, Run]:
     return {run.site: run for run in runs if run.kind == "local" and run.parent_id == run_id and run.site}
 
 
-def title_of(run: Run) -> str:
+def title_of(run: Run, zone: tzinfo) -> str:
     """How a list names a run."""
-    return f"{run.id} ({run.kind}, {run.strategy}, {day(run.started_at)}, {run.status})"
+    return f"{run.id} ({run.kind}, {run.strategy}, {day(run.started_at, zone)}, {run.status})"
 
 
 def comparison(
@@ -73,13 +76,14 @@ def comparison(
     return {
         "run": run.id,
         "strategy": run.strategy,
-        "partition": _partition(run),
+        "partition": partition_of(run),
         "preset": run.preset,
         "sites": len(own.sites),
         "rounds": run.rounds,
         "epsilon": epsilon,
         "start": told[0].value if 0 in told else None,
         "last": told[own.latest].value if own.latest is not None else None,
+        "gain": difference(told[own.latest].value, told[0].value) if own.latest and 0 in told else None,
         "n": told[own.latest].n if own.latest is not None else None,
         "best_round": best,
         "worst_site": ends.worst[0] if ends.worst else None,
@@ -91,7 +95,18 @@ def comparison(
     }
 
 
-def _partition(run: Run) -> str | None:
+def titles_of(runs: Sequence[Run]) -> dict[str, str]:
+    """How a legend names runs, by id: what was tried in each, and then its id."""
+    return {run.id: ", ".join(part for part in (run.strategy, partition_of(run)) if part) + f": {run.id}" for run in runs}
+
+
+def start_differently(runs: Mapping[str, Lines]) -> bool:
+    """Whether runs have another mean at round 0: then their levels say nothing of each other, only what each has gained."""
+    starts = [point.value for lines in runs.values() for point in lines.overall if point.round == 0 and point.value is not None]
+    return bool(starts) and max(starts) - min(starts) > SAME_START
+
+
+def partition_of(run: Run) -> str | None:
     name = word_of(run, "partition", "name")
     alpha = number_of(run, "partition", "alpha")
     return f"{name}, alpha {alpha:g}" if name == "dirichlet" and alpha is not None else name

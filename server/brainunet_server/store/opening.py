@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -15,7 +16,17 @@ from brainunet_server.store.problems import explained, shown
 from brainunet_server.store.schema import require_current, upgrade
 
 WAIT_S: Final = 10.0  # for another writer's transaction; ours take milliseconds
-CONNECT_S: Final = 10
+# How PostgreSQL's own library notices that the machine at the other end is gone (a cut line, no power): by itself it would
+# wait for its answer for hours.
+PATIENCE: Final = MappingProxyType(
+    {
+        "connect_timeout": "10",  # s
+        "keepalives_idle": "20",
+        "keepalives_interval": "5",
+        "keepalives_count": "3",
+        "tcp_user_timeout": "30000",  # ms
+    }
+)
 EXPECTED: Final = "a path, sqlite:///path or postgresql+psycopg://user@host/database"
 
 
@@ -124,8 +135,7 @@ def _sqlite_reader(url: URL, wait_s: float) -> Engine:
 
 
 def _postgresql(url: URL, wait_s: float, *settings: str) -> Engine:
-    if "connect_timeout" not in url.query:
-        url = url.update_query_dict({"connect_timeout": str(CONNECT_S)})
+    url = url.update_query_dict({name: value for name, value in PATIENCE.items() if name not in url.query})
     try:
         # Hours lie between two rounds, time enough for a firewall to drop an idle connection: ask before use.
         engine = create_engine(url, pool_pre_ping=True)

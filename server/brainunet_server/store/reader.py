@@ -18,7 +18,7 @@ from sqlalchemy import BigInteger, Select, case, cast, column, func, literal, se
 from brainunet.errors import ConfigError
 from brainunet.metrics.summary import federation_mean
 from brainunet.records import ScoreRow, SiteScore, Structure
-from brainunet_server.store.opening import WAIT_S, open_for_reading
+from brainunet_server.store.opening import WAIT_S, address, open_for_reading
 from brainunet_server.store.problems import explained, shown
 from brainunet_server.store.rows import (
     DownloadRow,
@@ -57,6 +57,7 @@ __all__ = [
     "SpendRow",
     "Status",
     "StoreReader",
+    "address",
     "dice_by_round",
     "site_scores",
 ]
