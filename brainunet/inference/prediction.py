@@ -72,7 +72,7 @@ class Prediction:
     def undecided(self) -> float | None:
         """Voxels that are tumour with a probability of 20 to 80 %, of any of its labels, as a share of those labelled so.
 
-        Of what a network knows of its own doubt this went best with Dice (``benchmarks/review_threshold.py``); entropy, which
+        Of what a network knows of its own doubt this went best with Dice (``benchmarks/review_thresholds.py``); entropy, which
         counts the doubt between two labels of the tumour too, did not go with it. None where nothing was labelled tumour.
         """
         tumour = np.count_nonzero(self.labels != Label.BACKGROUND)

@@ -26,7 +26,7 @@ MOST_ML: Final = 350.0  # the truths have 231 ml at most
 MOST_OF_BRAIN: Final = 0.3  # the truths have 0.16 at most
 MOST_OUTSIDE: Final = 0.01  # of the whole tumour: the truths have none where every modality is 0
 MOST_CUT_MM2: Final = 50.0  # of tumour on a face of the volume: the truths have none
-# 40 predictions of four models, 23 with a Dice below 0.85: 19 of these have more, and 5 of the other 17 (review_threshold.py)
+# 40 predictions of four models, 23 with a Dice below 0.85: 19 of these have more, and 5 of the other 17 (review_thresholds.py)
 MOST_UNDECIDED: Final = 0.3
 
 Mask = npt.NDArray[np.bool_]

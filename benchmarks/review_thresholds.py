@@ -1,6 +1,6 @@
 """What tells, without a truth, that a prediction is poor: measures of doubt against the Dice of the whole tumour.
 
-    python -m benchmarks.review_threshold DATA MODEL [MODEL ...] [--cases ID,ID,...] [--convention brats2021]
+    python -m benchmarks.review_thresholds DATA MODEL [MODEL ...] [--cases ID,ID,...] [--convention brats2021]
 
 For each model and case with a truth: Dice of the whole tumour, and what the network itself knows of its doubt. Printed under
 them, for each measure: Spearman's rank correlation with Dice over all rows (-1: the more doubt the worse), and the share of
