@@ -109,7 +109,7 @@ def _unsure(finding: Finding) -> str | None:
     share = finding.undecided
     if share is None or share <= MOST_UNDECIDED:
         return None
-    return f"the network can't decide on a volume of {share:.0%} of the tumour (20 to 80 % likely to be tumour)"
+    return f"the network is not sure of the outline: as much as {share:.0%} of the tumour is tumour with 20 to 80% only"
 
 
 def _outside(finding: Finding) -> str | None:
