@@ -117,6 +117,15 @@ def test_runs_that_differ_from_the_start_are_not_compared_by_their_level(show: S
     assert said in words(other)
 
 
+def test_a_run_that_is_complete_can_be_published_and_not_paused(show: Show, database: Path, federation: str) -> None:
+    with StoreWriter(database) as writer:
+        writer.finish_run(federation, "completed")
+    said = words(show("federation"))
+
+    assert "flower-server publish DIR" in said
+    assert "flower-server pause DIR" not in said
+
+
 def test_a_withheld_figure_is_said_to_be_withheld(show: Show, federation: str) -> None:
     tiny = next(row for row in rows(show("federation")) if row["site"] == "tiny")
 
