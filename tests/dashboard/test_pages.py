@@ -166,7 +166,7 @@ def test_the_scores_page_compares_with_each_site_alone_and_with_another_run(show
     assert [round(row["gain_over_alone"], 3) for row in gains] == [0.05] * 3
     other = next(box for box in test.selectbox if box.label == "Other run")
     other.set_value("sim-2").run()
-    assert "Mean over all cases in round 3: sim\\-2 is at +0.000." in words(test)
+    assert "In round 3 the mean over all cases of sim\\-2 is equal to that of sim\\-1." in words(test)
 
 
 def test_the_scores_page_shows_distances_and_lesions(show: Show, federation: str) -> None:
