@@ -79,12 +79,15 @@ def figure(value: float | None, digits: int = 3) -> str:
     return NOTHING if value is None else f"{value:.{digits}f}"
 
 
-def signed(value: float | None, digits: int = 3) -> str:
+def apart(difference: float, unit: str = "", digits: int = 3) -> str:
     """
-    >>> signed(0.0512), signed(-0.2)
-    ('+0.051', '-0.200')
+    >>> apart(0.0512), apart(-2.04, "mm", 1), apart(0.0001)
+    ('0.051 above', '2.0 mm below', 'equal to')
     """
-    return NOTHING if value is None else f"{value:+.{digits}f}"
+    amount = f"{abs(difference):.{digits}f}"
+    if not float(amount):
+        return "equal to"
+    return " ".join(part for part in (amount, unit, "above" if difference > 0 else "below") if part)
 
 
 def size(n_bytes: float) -> str:

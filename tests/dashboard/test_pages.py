@@ -117,6 +117,15 @@ def test_runs_that_differ_from_the_start_are_not_compared_by_their_level(show: S
     assert said in words(other)
 
 
+def test_a_run_that_is_complete_can_be_published_and_not_paused(show: Show, database: Path, federation: str) -> None:
+    with StoreWriter(database) as writer:
+        writer.finish_run(federation, "completed")
+    said = words(show("federation"))
+
+    assert "flower-server publish DIR" in said
+    assert "flower-server pause DIR" not in said
+
+
 def test_a_withheld_figure_is_said_to_be_withheld(show: Show, federation: str) -> None:
     tiny = next(row for row in rows(show("federation")) if row["site"] == "tiny")
 
@@ -157,7 +166,7 @@ def test_the_scores_page_compares_with_each_site_alone_and_with_another_run(show
     assert [round(row["gain_over_alone"], 3) for row in gains] == [0.05] * 3
     other = next(box for box in test.selectbox if box.label == "Other run")
     other.set_value("sim-2").run()
-    assert "Mean over all cases in round 3: sim\\-2 is at +0.000." in words(test)
+    assert "In round 3 the mean over all cases of sim\\-2 is equal to that of sim\\-1." in words(test)
 
 
 def test_the_scores_page_shows_distances_and_lesions(show: Show, federation: str) -> None:

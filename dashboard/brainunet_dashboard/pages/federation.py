@@ -36,6 +36,7 @@ COMMANDS = (
     ("run", "Starts the server, or goes on with the run where it stopped."),
     ("publish", "Gives a round's model a name, a complete card and a signature. It can be withdrawn, never changed."),
 )
+WHILE_IT_RUNS = ("pause", "resume", "stop")
 
 
 def show() -> None:
@@ -141,6 +142,8 @@ def _commands(view: View, run: Run) -> None:
         st.caption("These pages only read. Copy a command, and give it on the coordinator's machine.")
         name = in_shell(view.source.name)
         for command, effect in COMMANDS:
+            if command in WHILE_IT_RUNS and run.status != "running":
+                continue
             more = " --round best --name NAME" if command == "publish" else ""
             st.code(f"flower-server {command} {name}{more}", language="bash", wrap_lines=True)
             st.caption(effect)

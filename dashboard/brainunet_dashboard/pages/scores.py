@@ -27,7 +27,7 @@ from brainunet_dashboard.frame import (
 from brainunet_dashboard.queries import figures
 from brainunet_dashboard.queries.figures import Line, Lines, Metric
 from brainunet_dashboard.queries.runs import alone_runs, main_runs, start_differently, title_of, titles_of
-from brainunet_dashboard.words import NO_FIGURE, START_DIFFERENTLY, figure, in_shell, plain, signed, visible
+from brainunet_dashboard.words import NO_FIGURE, START_DIFFERENTLY, apart, figure, in_shell, plain, visible
 from brainunet_server.store.reader import Run
 
 
@@ -192,8 +192,9 @@ def _other_run(view: View, run: Run, name: str, lines: Lines, metric: Metric, st
     both = [row for row in rows if row["difference"] is not None]
     if both:
         last = both[-1]
+        how_far = apart(last["difference"], metric.unit, metric.digits)
         st.write(
-            f"Mean over all cases in round {last['round']}: {plain(picked)} is at {signed(last['difference'], metric.digits)}."
+            f"In round {last['round']} the mean over all cases of {plain(picked)} is {plain(how_far)} that of {plain(run.id)}."
         )
     means = {run.id: lines.overall, picked: other.overall}
     titles = titles_of((run, by_id[picked]))
