@@ -15,10 +15,9 @@ from tests.support.zones import machine_in
 # Fixtures of a whole session are named in a conftest: one that test files import is a fixture of its own in each of them.
 __all__ = ["postgres_server", "postgres_url"]
 
-# One thread: on networks and images this small more threads wait for each other, far longer when the machine is busy, and
-# those of SimpleITK now and then for ever. Before torch is imported, and passed on to the processes that tests start.
-for name in ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
-    os.environ.setdefault(name, "1")
+# One thread: on networks and images this small more threads wait for each other, far longer when the machine is busy. Before
+# torch is imported, and passed on to the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("no deadline", deadline=None)
 settings.register_profile("repeatable", deadline=None, derandomize=True)  # for a gate: one commit, one answer

@@ -17,10 +17,14 @@ from typing import Final, TypeAlias
 
 import torch
 import torchio as tio
+from SimpleITK import ProcessObject
 from torch import Tensor
 
 from brainunet.config import AugmentConfig
 from brainunet.data.augment_scanner import AsScanned, DropModalities, ThickSlices
+
+# On patches ITK's threads gain nothing, and its pool was seen to wait for itself for ever.
+ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
 # images (B, C, X, Y, Z), labels (B, X, Y, Z), seed -> the same, changed
 Augment: TypeAlias = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]

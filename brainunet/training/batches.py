@@ -178,7 +178,7 @@ class _Worker:
         self._said: queue.SimpleQueue[Any] = queue.SimpleQueue()
         # away from the terminal's group: Ctrl-C is for the training, whose end ends its workers
         apart = {"process_group": 0} if os.name == "posix" else {"creationflags": 0x200}  # CREATE_NEW_PROCESS_GROUP
-        one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), "1")
+        one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "brainunet.training.batch_worker"],
             stdin=subprocess.PIPE,
