@@ -200,13 +200,18 @@ def _files_below(root: Path) -> tuple[list[Path], list[Problem]]:
 
     for folder, subfolders, names in os.walk(root, onerror=unreadable):
         subfolders.sort()
-        problems += [_not_followed(name) for name in subfolders if (Path(folder) / name).is_symlink()]
+        problems += [_not_followed(name) for name in subfolders if _leads_out(Path(folder) / name, root)]
         files += [Path(folder) / name for name in sorted(names)]
     return files, problems
 
 
+def _leads_out(folder: Path, root: Path) -> bool:
+    """Whether it is a link to what the search does not come to anyway."""
+    return folder.is_symlink() and not folder.resolve().is_relative_to(root.resolve())
+
+
 def _not_followed(name: str) -> Problem:
-    """A link may lead back to where it lies, or out of the hospital's folder; silence would lose the cases behind it."""
+    """What lies outside the folder that was named was not asked for; silence would lose the cases there."""
     refused = DataError(
         name,
         found="a link to a folder, which is not followed",
