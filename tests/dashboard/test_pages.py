@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from brainunet.chain import append
 from brainunet.modelfile import ModelCard, write_model
 from brainunet.weights import Weights
 from brainunet_dashboard import opened
@@ -250,44 +248,6 @@ def test_a_damaged_status_is_left_out(damaged: str, show: Show, database: Path, 
     assert went_well(show("federation", Source(database, tmp_path)))
 
 
-def test_the_audit_page_searches_verifies_and_exports(show: Show, tmp_path: Path, database: Path) -> None:
-    for k in range(3):
-        head = append(tmp_path / "audit.jsonl", "site-enrolled", {"site": f"S{k}", "note": "=1+1"})
-    test = show("audit", Source(database, tmp_path))
-    assert len(rows(test)) == 3
-
-    test.text_input(key="audit words").set_value("s1").run()
-    assert [row["site"] for row in rows(test)] == ["S1"]
-    test.text_input(key="audit head").set_value(head.digest)
-    test.button(key="audit verify").click().run()
-    assert "3 entries, each as it was written" in words(test)
-    assert "among them" in words(test)
-
-
-def test_exports_are_offered_when_there_is_something_to_export(show: Show, tmp_path: Path, database: Path) -> None:
-    test = show("audit", Source(database, tmp_path))
-    assert not test.get("download_button")
-
-    append(tmp_path / "audit.jsonl", "site-enrolled", {"site": "S1"})
-    test.run()
-
-    assert [button.proto.label for button in test.get("download_button")] == ["Export as CSV", "Export as JSON"]
-
-
-def test_the_audit_page_says_where_a_chain_is_broken(show: Show, tmp_path: Path, database: Path) -> None:
-    audit = tmp_path / "audit.jsonl"
-    for k in range(3):
-        append(audit, "site-enrolled", {"site": f"S{k}"})
-    audit.write_text(audit.read_text().replace("S1", "S9"))
-    test = show("audit", Source(database, tmp_path))
-
-    assert "line 2" in test.error[0].value
-    assert [row["site"] for row in rows(test)] == ["S0"]
-    test.button(key="audit verify").click().run()
-    assert len(test.error) == 2
-    assert not test.success
-
-
 def test_runs_are_compared_with_their_partition_and_each_site_alone(show: Show, database: Path) -> None:
     simulations(database)
     two, one = rows(show("compare"))
@@ -317,11 +277,6 @@ def test_a_run_that_has_only_begun_is_no_problem(page: str, show: Show, database
 
     assert went_well(test)
     assert words(test).count("yet") or page in ("audit", "compare")
-
-
-def test_the_audit_page_of_a_simulation_says_that_it_has_none(show: Show, database: Path, tmp_path: Path) -> None:
-    assert "No audit trail here" in words(show("audit", Source(database, tmp_path)))
-    assert "brainunet-dashboard DIR" in words(show("audit", Source(database)))
 
 
 @pytest.mark.parametrize("page", NAMES)
@@ -389,31 +344,6 @@ def test_without_a_source_the_app_says_how_it_is_opened(monkeypatch: pytest.Monk
     test = AppTest.from_string("from brainunet_dashboard.app import main\nmain()", default_timeout=60).run()
 
     assert "brainunet-dashboard DIR" in test.error[0].value
-
-
-def test_with_a_login_nothing_is_shown_to_somebody_unknown(
-    database: Path, monkeypatch: pytest.MonkeyPatch, federation: str
-) -> None:
-    monkeypatch.setattr(opened, "source", Source(database, needs_login=True, allowed=("ann@example.org",)))
-
-    test = AppTest.from_string("from brainunet_dashboard.app import main\nmain()", default_timeout=60).run()
-
-    assert [button.label for button in test.button] == ["Log in"]
-    assert not test.dataframe
-    assert not test.metric
-
-
-def test_a_login_is_not_enough_for_somebody_who_is_not_allowed(
-    database: Path, monkeypatch: pytest.MonkeyPatch, federation: str
-) -> None:
-    monkeypatch.setattr(opened, "source", Source(database, needs_login=True, allowed=("ann@example.org",)))
-    for who, may in (("ann@example.org", True), ("bob@example.org", False)):
-        told = {"is_logged_in": True, "email": who, "email_verified": True}
-        monkeypatch.setattr(type(st.user), "to_dict", lambda self, told=told: told)
-        test = AppTest.from_string("from brainunet_dashboard.app import main\nmain()", default_timeout=60).run()
-
-        assert bool(test.metric) is may
-        assert [button.label for button in test.button] == ["Log out"]
 
 
 def test_times_are_told_with_their_zone(show: Show, federation: str) -> None:
