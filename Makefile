@@ -28,7 +28,7 @@ demo: $(READY) ## a small federation on made-up cases, results in out/demo
 federation: $(READY) ## a coordinator and two hospitals as real processes on this machine, with TLS and keys, in out/federation
 	deploy/federation-on-loopback.sh out/federation
 
-check: lint ## format, lint, types, import contracts, fast tests (about a minute)
+check: lint ## format, lint, types, import contracts, fast tests (about two minutes)
 	$(PYTEST) --hypothesis-profile=quick -m "not slow and not faults"
 
 test: lint ## everything but the long fault runs: what check runs, and the slow tests
