@@ -38,7 +38,7 @@ def line_chart(
             x=[point.round for point in shown],
             y=[point.value for point in shown],
             customdata=[point.n for point in shown],
-            mode="lines+markers",
+            mode=_mode(shown, len(rounds)),
             name=f"{name} (no figure)" if n is None else f"{name} (n = {n})",
             legendgroup=name,
             line={"color": style.colour, "dash": style.dash, "width": 1.8},
@@ -170,10 +170,15 @@ def _with_gaps(line: Line, rounds: Sequence[int]) -> Line:
     return [own.get(k, Point(k, None, 0)) for k in rounds if line and line[0].round <= k <= line[-1].round]
 
 
-def _sizes(line: Line, rounds: int) -> list[int] | int:
+def _mode(line: Line, rounds: int) -> str:
+    """A mark costs a browser far more than a piece of line, also one of size 0."""
+    return "lines+markers" if any(_sizes(line, rounds)) else "lines"
+
+
+def _sizes(line: Line, rounds: int) -> list[int]:
     """Of the marks: where there are many rounds only those have one that no line leads to."""
     if rounds <= MARKED_ROUNDS:
-        return 6
+        return [6] * len(line)
     there = [False, *(point.value is not None for point in line), False]
     return [
         6 if here and not (before or after) else 0 for before, here, after in zip(there, there[1:], there[2:], strict=False)
