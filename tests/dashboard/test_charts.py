@@ -132,7 +132,7 @@ def test_outcomes_have_colours_that_differ_in_brightness_or_a_letter() -> None:
 def test_no_name_in_any_chart_is_markup() -> None:
     grid = rounds.outcome_grid([answer("r", 1, MARKUP), other("r", 2, MARKUP, "refused", "<a href='x'>see</a>")])
     rows = figures.gains(LINES, {MARKUP: LINES.sites[MARKUP]})
-    model = {"round": 1, "mean_dice": 0.5, "on_disk": True, "releases": "<b>x</b>", "digest": "ab"}
+    model = {"round": 1, "mean_dice": 0.5, "on_disk": True, "releases": "<b>x</b>", "withdrawn": False, "digest": "ab"}
     drawn = [
         lines.line_chart(LINES, LOOKS, DICE, "WT", ink="black", alone={MARKUP: LINES.sites[MARKUP]}),
         gains.gain_chart(rows, LOOKS, DICE, "WT"),

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from brainunet.records import FaultCode
+from brainunet_dashboard.charts.models import lineage_chart
 from brainunet_dashboard.queries import models, private, rounds, runs
 from brainunet_dashboard.queries.figures import lines_of
 from brainunet_server.store.reader import DownloadRow, Figure, ReaderRow, SiteSeen
@@ -148,6 +149,17 @@ def test_a_run_begins_with_a_release_another_runs_model_or_one_from_elsewhere() 
 
     assert [row["began_with"] for row in rows] == ["a model from outside of this store", "release africa", "round 1 of one"]
     assert rows[0]["releases"] == ["africa"]
+
+
+def test_a_release_that_was_withdrawn_is_told_wherever_its_name_is_and_has_no_star() -> None:
+    own = [a_model("one", 0), a_model("one", 1), a_model("one", 2)]
+    gone = replace(a_release("bad", "one", 1), withdrawn_at=BEGAN + HOUR, withdrawn_reason="worse at one site")
+    rows = models.model_table(own, {0: 0.5, 1: 0.6, 2: 0.7}, [a_release("good", "one", 2), gone])
+    drawn = {trace.name: list(trace.x) for trace in lineage_chart(rows, ink="black").data}
+
+    assert [(row["releases"], row["withdrawn"]) for row in rows] == [("good", False), ("bad (withdrawn)", True), ("", False)]
+    assert (drawn["published"], drawn["withdrawn"]) == ([2], [1])
+    assert models.lineage([a_run("one")], {"one": own}, [gone])[0]["releases"] == ["bad (withdrawn)"]
 
 
 def test_only_whole_downloads_count() -> None:

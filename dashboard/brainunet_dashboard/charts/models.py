@@ -13,7 +13,7 @@ from brainunet_dashboard.words import in_chart
 
 
 def lineage_chart(rows: Sequence[Mapping[str, Any]], *, ink: str) -> go.Figure:
-    """The models of a run: those that are there, those that were removed to make room, and those that were published."""
+    """The models of a run: those that are there, were removed to make room, were published, or were withdrawn again."""
     chart = by_round("mean Dice over ET, TC, WT", (row["round"] for row in rows), SCORED_ROUND)
     for name, wanted, mark in (
         (
@@ -26,17 +26,17 @@ def lineage_chart(rows: Sequence[Mapping[str, Any]], *, ink: str) -> go.Figure:
             lambda row: not row["on_disk"] and not row["releases"],
             {"symbol": "circle-open", "color": GREY},
         ),
-        ("published", lambda row: row["releases"], {"symbol": "star", "color": "#D55E00", "size": 15}),
+        ("published", lambda row: row["releases"] and not row["withdrawn"], {"symbol": "star", "color": "#D55E00", "size": 15}),
+        ("withdrawn", lambda row: row["withdrawn"], {"symbol": "x", "color": GREY, "size": 11}),
     ):
         found = [row for row in rows if wanted(row) and row["mean_dice"] is not None]
         if found:
-            published = name == "published"
             chart.add_scatter(
                 x=[row["round"] for row in found],
                 y=[row["mean_dice"] for row in found],
                 text=[in_chart(row["releases"]) for row in found],
                 customdata=[row["digest"][:12] for row in found],
-                mode="markers+text" if published else "markers",
+                mode="markers+text" if any(row["releases"] for row in found) else "markers",
                 textposition="top center",
                 textfont={"color": ink},
                 name=name,

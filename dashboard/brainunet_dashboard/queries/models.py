@@ -17,9 +17,9 @@ def model_table(
     Args:
         means: round -> mean Dice over the regions.
     """
-    named: dict[tuple[str, int], list[str]] = {}
+    published: dict[tuple[str, int], list[ReleaseRow]] = {}
     for release in releases:
-        named.setdefault((release.run_id, release.round), []).append(release.name)
+        published.setdefault((release.run_id, release.round), []).append(release)
     return [
         {
             "round": model.round,
@@ -28,10 +28,16 @@ def model_table(
             "n_bytes": model.n_bytes,
             "on_disk": model.removed_at is None,
             "mean_dice": means.get(model.round),
-            "releases": ", ".join(sorted(named.get((model.run_id, model.round), ()))),
+            "releases": ", ".join(sorted(_told(release) for release in of)),
+            "withdrawn": bool(of) and all(release.withdrawn_at for release in of),
         }
         for model in sorted(models, key=lambda model: -model.round)
+        for of in (published.get((model.run_id, model.round), ()),)
     ]
+
+
+def _told(release: ReleaseRow) -> str:
+    return f"{release.name} (withdrawn)" if release.withdrawn_at else release.name
 
 
 def lineage(runs: Sequence[Run], models: Mapping[str, Sequence[Model]], releases: Sequence[ReleaseRow]) -> list[dict[str, Any]]:
@@ -49,7 +55,7 @@ def lineage(runs: Sequence[Run], models: Mapping[str, Sequence[Model]], releases
                 "began_with": _origin(run, own[0].digest, runs, models, releases) if 0 in own else None,
                 "start_digest": own[0].digest if 0 in own else None,
                 "rounds": max(own, default=0),
-                "releases": [release.name for release in reversed(releases) if release.run_id == run.id],
+                "releases": [_told(release) for release in reversed(releases) if release.run_id == run.id],
             }
         )
     return rows
