@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
@@ -16,19 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from brainunet.config import ModelConfig, PreprocessConfig
+from brainunet.config import PreprocessConfig
 from brainunet.data.cases import find_cases
 from brainunet.data.phantom import write_phantoms
 from brainunet.data.preprocess import prepare
 from brainunet.errors import BrainUNetError, ConfigError, DataError
-from brainunet.inference import openvino_graph
-from brainunet.inference.segmenter import EngineOptions, Segmenter, open_segmenter
+from brainunet.inference.segmenter import EngineOptions, open_segmenter
 from brainunet.inference.window import FloatArray
 from brainunet.labels import DEFAULT_MODALITIES, Modality, Region
 from brainunet.metrics.report import score_case
-from brainunet.model import build, weights_of
-from brainunet.modelfile import ModelCard, write_model
 from brainunet.starter import STARTER
+from tests.support.engines import noise, options, random_model
 from tests.support.pace import first_fast
 
 ENGINES = ("torch", "openvino")
@@ -60,17 +54,6 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> FloatArray:
     return np.asarray(prepare(case, DEFAULT_MODALITIES, PreprocessConfig()).image, np.float32)
 
 
-def options(engine: Any, **more: Any) -> EngineOptions:
-    return replace(EngineOptions(engine=engine), **more)
-
-
-def random_model(folder: Path, modalities: tuple[Modality, ...] = DEFAULT_MODALITIES, norm: Any = "group") -> Path:
-    config = ModelConfig(preset="brainunet-nano", norm=norm, modalities=modalities)
-    card = ModelCard(title="random", model=config, preprocess=PreprocessConfig(), provenance="made up", trained_on="nothing")
-    write_model(folder / "random.safetensors", weights_of(build(config, seed=5)), card)
-    return folder / "random.safetensors"
-
-
 @pytest.fixture(scope="module")
 def random_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """One model of each kind for all tests that leave it as it is: its graph is made once."""
@@ -80,10 +63,6 @@ def random_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
         return random_model(tmp_path_factory.mktemp("random"), modalities, norm)
 
     return made
-
-
-def noise(*shape: int) -> FloatArray:
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 def agreement(a: Any, b: Any) -> dict[str, float]:
@@ -189,113 +168,6 @@ def test_threads_that_were_asked_for_are_used(starter: Path, engine: Any) -> Non
     made = open_segmenter(starter, options(engine, threads=1)).predict(noise(3, 16, 16, 16))
 
     assert made.facts.threads == 1
-
-
-def kept(model: Path) -> Path:
-    return model.with_name(f"{model.name}.openvino")
-
-
-def probabilities(segmenter: Segmenter) -> FloatArray:
-    return segmenter.predict(noise(3, 16, 16, 16)).probabilities
-
-
-DAMAGES: dict[str, Callable[[Path], object]] = {
-    "weights of nothing": lambda graph: (graph / "network.bin").write_bytes(b"\0" * 100),
-    "no network": lambda graph: (graph / "network.xml").unlink(),
-    "a list": lambda graph: (graph / "about.json").write_text("[]"),
-    "no JSON": lambda graph: (graph / "about.json").write_text("{"),
-    "a seal of no letters": lambda graph: (graph / "about.json").write_text('{"told": {}, "seal": "ü"}'),
-    "an earlier format": lambda graph: (graph / "about.json").write_text(
-        (graph / "about.json").read_text().replace('"format": 2', '"format": 1')
-    ),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("damage", first_fast(*DAMAGES))
-def test_a_graph_that_was_damaged_or_is_of_another_model_is_made_anew(
-    tmp_path: Path, random_models: Callable[..., Path], damage: str
-) -> None:
-    sound, fp32 = random_models(), options("openvino", precision="fp32")
-    true = probabilities(open_segmenter(sound, fp32))
-    model = Path(shutil.copy(sound, tmp_path))
-    shutil.copytree(kept(sound), kept(model))
-    about = kept(model) / "about.json"
-    DAMAGES[damage](kept(model))
-    broken = about.read_text()
-
-    np.testing.assert_array_equal(probabilities(open_segmenter(model, fp32)), true)
-    assert about.read_text() != broken or (kept(model) / "network.xml").exists()
-    made = (kept(model) / "network.bin").stat().st_mtime_ns
-    probabilities(open_segmenter(model, fp32))
-    assert (kept(model) / "network.bin").stat().st_mtime_ns == made  # and what was made is used
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["random.safetensors", "random.safetensors.openvino"]
-
-
-@pytest.mark.slow
-def test_nobody_can_put_another_network_under_a_models_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "ours").mkdir()
-    (tmp_path / "theirs").mkdir()
-    ours, theirs = random_model(tmp_path / "ours"), random_model(tmp_path / "theirs", norm="instance")
-    fp32 = options("openvino", precision="fp32")
-    true = probabilities(open_segmenter(ours, fp32))
-    monkeypatch.setenv("HOME", str(tmp_path / "attacker"))  # who knows the format, and has a secret of their own
-    probabilities(open_segmenter(theirs, fp32))
-    key = json.loads((kept(ours) / "about.json").read_text())["told"]["key"]
-    told = json.loads((kept(theirs) / "about.json").read_text())["told"]
-    forged = openvino_graph._sealed({**told, "key": key})
-    monkeypatch.undo()
-    shutil.rmtree(kept(ours))
-    shutil.copytree(kept(theirs), kept(ours))
-    (kept(ours) / "about.json").write_text(forged)
-
-    np.testing.assert_array_equal(probabilities(open_segmenter(ours, fp32)), true)
-
-
-def test_whether_bf16_is_right_is_tried_once_for_a_model_and_a_processor(tmp_path: Path) -> None:
-    graph = openvino_graph.Graph(None, tmp_path, {"weights_sha256": "a"})
-    asked: list[int] = []
-
-    def right() -> bool:
-        asked.append(1)
-        return True
-
-    for _ in range(2):
-        assert graph.remembered("bf16 on this", right)
-    assert len(asked) == 1
-    assert not graph.remembered("bf16 on that", lambda: False)
-    assert not openvino_graph.Graph(None, tmp_path, {"weights_sha256": "b"}).remembered("bf16 on this", lambda: False)
-    assert not openvino_graph.Graph(None, None, {}).remembered("bf16 on this", lambda: False)
-
-
-@pytest.mark.slow
-def test_a_model_in_a_folder_that_cant_be_written_is_used_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = random_model(tmp_path)
-    kept(model).write_text("in the way")
-    home = tmp_path / "home"
-    monkeypatch.setenv("HOME", str(home))
-
-    for _ in range(2):
-        probabilities(open_segmenter(model, options("openvino")))
-
-    assert len([path for path in (home / ".cache" / "brainunet").iterdir() if path.is_dir()]) == 1
-    assert kept(model).read_text() == "in the way"
-
-
-def test_the_second_start_needs_no_torch_and_no_telemetry(tmp_path: Path) -> None:
-    model = random_model(tmp_path)
-    probabilities(open_segmenter(model, options("openvino")))
-    script = (
-        "import sys, numpy as np; from pathlib import Path\n"
-        "from brainunet.inference.segmenter import open_segmenter\n"
-        f"open_segmenter(Path({str(model)!r})).predict(np.zeros((3, 16, 16, 16)))\n"
-        "loaded = {name.split('.')[0] for name, module in sys.modules.items() if module is not None}\n"
-        "print(sorted(loaded & {'torch', 'openvino_telemetry'}))"
-    )
-
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-
-    assert ended.stdout.strip() == "[]"
 
 
 def test_a_network_that_is_not_ours_runs_on_torch_alone(tmp_path: Path) -> None:
