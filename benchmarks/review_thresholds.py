@@ -42,7 +42,7 @@ def _entropy_of_tumour(prediction: Prediction) -> float:
 
 
 def _expected_error(prediction: Prediction) -> float:
-    """1 less the Dice to be expected if the probabilities were right (K. Hoebel et al., SPIE 2020, doi:10.1117/12.2548722)."""
+    """1 less the Dice to be expected if the probabilities were right."""
     p, mask = _tumour(prediction), prediction.labels != Label.BACKGROUND
     return float(1 - 2 * p[mask].sum(dtype=np.float64) / (p.sum(dtype=np.float64) + np.count_nonzero(mask)))
 
