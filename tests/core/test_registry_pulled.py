@@ -1,4 +1,4 @@
-"""What was pulled is remembered for programs without a network, and who may pull is known from a kit or a pass."""
+"""What was pulled is remembered for programs without a network, with what is known to be withdrawn of it."""
 
 from __future__ import annotations
 
